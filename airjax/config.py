@@ -1,0 +1,191 @@
+"""The settings: frozen, checked when made, saved with every model; each field is also a flag."""
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import cattrs
+import tyro
+
+from airjax.errors import InputError
+
+NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "silu"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The generative program and the guide.
+
+    Attributes:
+        model_steps: T, the most objects an image can have.
+        z_pres_prior: k, the prior's ratio p(n + 1) / p(n) between the probabilities of counts.
+        scale_prior_mean: prior mean of the scale s; an object's window is W / s pixels wide.
+        scale_prior_sd: prior standard deviation of s.
+        pos_prior_mean: prior mean of the position x, y.
+        pos_prior_sd: prior standard deviation of x, y.
+        likelihood_sd: standard deviation of a pixel around the canvas.
+        window_size: side of the windows x_att and y_att, in their own pixels.
+        encoder_latent_size: Z, the size of z_what.
+        rnn_hidden_size: size of the guide's LSTM.
+        predict_net: hidden sizes of the net from the LSTM's state to z_pres and z_where.
+        encoder_net: hidden sizes of the net from x_att to z_what.
+        decoder_net: hidden sizes of the net from z_what to y_att.
+        embed_net: sizes of the net between the image and the LSTM; none when empty.
+        non_linearity: of all hidden layers.
+        decoder_output_bias: added to the decoder's output; below 0, objects begin mostly empty.
+        decoder_output_use_sigmoid: squash the decoder's output to (0, 1).
+        image_size: H and W in pixels; taken from the data when training.
+    """
+
+    model_steps: Annotated[int, tyro.conf.arg(aliases=("-t",))] = 3
+    z_pres_prior: float = 0.01
+    scale_prior_mean: float = 3.0
+    scale_prior_sd: float = 0.2
+    pos_prior_mean: float = 0.0
+    pos_prior_sd: float = 1.0
+    likelihood_sd: float = 0.3
+    window_size: int = 20
+    encoder_latent_size: int = 50
+    rnn_hidden_size: int = 256
+    predict_net: tuple[int, ...] = (200,)
+    encoder_net: tuple[int, ...] = (200,)
+    decoder_net: tuple[int, ...] = (200,)
+    embed_net: tuple[int, ...] = ()
+    non_linearity: NonLinearity = "relu"
+    decoder_output_bias: float = -2.0
+    decoder_output_use_sigmoid: bool = True
+    image_size: Annotated[tuple[int, int], tyro.conf.Suppress] = (50, 50)
+
+    def __post_init__(self):
+        at_least_1(
+            self, "model_steps", "window_size", "encoder_latent_size", "rnn_hidden_size",
+            "predict_net", "encoder_net", "decoder_net", "embed_net", "image_size",
+        )  # fmt: skip
+        positive(
+            self, "z_pres_prior", "scale_prior_mean", "scale_prior_sd", "pos_prior_sd",
+            "likelihood_sd",
+        )  # fmt: skip
+        finite(self, "pos_prior_mean", "decoder_output_bias")
+        one_of(self, "non_linearity", get_args(NonLinearity))
+
+    def with_image_size(self, image_size: tuple[int, int]) -> "ModelConfig":
+        """These settings for images of this height and width.
+
+        Raises:
+            InputError: if the window is larger than the images.
+        """
+        if self.window_size > min(image_size):
+            rule = f"must be at most the images' smaller side, {min(image_size)}"
+            raise InputError("window_size", rule, self.window_size)
+        return replace(self, image_size=image_size)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training of one run.
+
+    Attributes:
+        data: name of a data set, or path of an .npz of images.
+        steps: number of gradient steps; 2,500 for digits and 6,000 for all else unless given.
+        batch_size: images a step.
+        learning_rate: of Adam, at its highest.
+        exploration_steps: steps in which the guide's exploration of counts falls from 1 to 0; so
+            no count is given up before the networks can make something of it.
+        seed: of initialisation, mini-batches and noise.
+        progress_every: steps between two lines of progress.
+        eval_every: steps between two evaluations on held-out images.
+    """
+
+    data: str = "digits"
+    steps: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None
+    batch_size: Annotated[int, tyro.conf.arg(aliases=("-b",))] = 64
+    learning_rate: Annotated[float, tyro.conf.arg(aliases=("-lr",))] = 1e-3
+    exploration_steps: int = 500
+    seed: int = 0
+    progress_every: int = 100
+    eval_every: int = 500
+
+    def __post_init__(self):
+        if self.steps is None:
+            object.__setattr__(self, "steps", 2500 if self.data == "digits" else 6000)
+        at_least_1(self, "steps", "batch_size", "exploration_steps", "progress_every", "eval_every")
+        positive(self, "learning_rate")
+        if not 0 <= self.seed < 2**32:
+            raise InputError("seed", "must be 0 to 2**32 - 1", self.seed)
+
+    @property
+    def num_steps(self) -> int:
+        """The number of gradient steps, default or given."""
+        assert self.steps is not None
+        return self.steps
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run."""
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+
+def at_least_1(config: Any, *names: str) -> None:
+    """Checks integers, and tuples of them."""
+    for name in names:
+        value = getattr(config, name)
+        if min(value, default=1) < 1 if isinstance(value, tuple) else value < 1:
+            raise InputError(name, "must be at least 1", value)
+
+
+def positive(config: Any, *names: str) -> None:
+    """Checks numbers that must be above 0 and finite."""
+    for name in names:
+        if not 0 < getattr(config, name) < math.inf:
+            raise InputError(name, "must be positive", getattr(config, name))
+
+
+def finite(config: Any, *names: str) -> None:
+    """Checks numbers that may have any finite value."""
+    for name in names:
+        if not math.isfinite(getattr(config, name)):
+            raise InputError(name, "must be finite", getattr(config, name))
+
+
+def one_of(config: Any, name: str, values: tuple[str, ...]) -> None:
+    """Checks a name against those known."""
+    if getattr(config, name) not in values:
+        raise InputError(name, f"must be one of {', '.join(values)}", getattr(config, name))
+
+
+_Kind = TypeVar("_Kind")
+_converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False)
+
+
+def _exactly(value: Any, kind: type) -> Any:
+    """Instead of cattrs' ``kind(value)``, which makes 2 of 2.7 and True of "false"."""
+    if type(value) is kind or (kind is float and type(value) is int):
+        return kind(value)
+    raise TypeError(f"must be {kind.__name__}, got {value!r}")
+
+
+for _kind in (int, float, bool, str):
+    _converter.register_structure_hook(_kind, _exactly)
+
+
+def to_json(config: Any) -> str:
+    """A config as JSON; `from_json` gives an equal one back."""
+    return json.dumps(_converter.unstructure(config), indent=2) + "\n"
+
+
+def from_json(kind: type[_Kind], text: str, name: str) -> _Kind:
+    """Reads what `to_json` wrote; ``name`` names the file in errors.
+
+    Raises:
+        InputError: if the text is no JSON, has an unknown field, or a value that breaks a rule.
+    """
+    try:
+        return _converter.structure(json.loads(text), kind)
+    except InputError as error:
+        raise InputError(f"{name}: {error.argument}", error.rule, error.value) from None
+    except (ValueError, TypeError, KeyError, AttributeError, cattrs.errors.CattrsError) as error:
+        raise InputError(name, f"must hold the settings of a run: {error}") from None

@@ -1,0 +1,86 @@
+"""What the command line shows: a bar on a terminal, plain lines elsewhere, tables of results."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from airjax.config import TrainConfig
+
+console = Console(highlight=False)
+
+
+class TrainingProgress:
+    """Shows the rows of a training run as they come. A context manager."""
+
+    def __init__(self, config: TrainConfig):
+        self.config = config
+        self.accuracy: float | None = None
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[line]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task("training", total=config.num_steps, line="compiling")
+
+    def __enter__(self) -> "TrainingProgress":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def show(self, row: dict[str, Any]) -> None:
+        """One row of metrics, see `airjax.train.Trainer.run`."""
+        self.accuracy = row.get("test_count_accuracy", self.accuracy)
+        line = f"ELBO {row['elbo']:.1f}"
+        if self.accuracy is not None:
+            line += f"  held-out count accuracy {self.accuracy:.3f}"
+        line += f"  {row['images_per_second']:.0f} images/s"
+        if console.is_terminal:
+            self.progress.update(self.task, completed=row["step"], line=line)
+        else:
+            left = row["seconds"] / row["step"] * (self.config.num_steps - row["step"])
+            console.print(
+                f"step {row['step']}/{self.config.num_steps}  {line}  {left:.0f} s left",
+                soft_wrap=True,
+            )
+
+
+def report_tables(report: dict[str, Any]) -> list[Table]:
+    """The scores of `airjax.metrics.evaluate` for reading, and the confusion matrix."""
+    s = report["settings"]
+    title = (
+        f"{s['n']} images of {s['data']} ({s['part']} part), "
+        f"K = {s['num_paths']} paths, seed {s['seed']}, airjax {s['version']}"
+    )
+    table = Table("", "", title=title, title_justify="left", show_header=False)
+    table.add_row("ELBO (nats an image)", f"{report['elbo']:.2f}")
+    table.add_row(
+        "reconstruction error (mean square a pixel)", f"{report['reconstruction_mse']:.5f}"
+    )
+    for key, name in (
+        ("count_accuracy", "count accuracy, most probable count"),
+        ("count_accuracy_sample", "count accuracy, one sample of the guide"),
+    ):
+        if key in report:
+            table.add_row(name, f"{100 * report[key]:.2f} %")
+    for key, name in (("windows", "windows"), ("tight_boxes", "tight boxes")):
+        for score, label in (("mean_iou", "mean IoU"), ("ap50", "AP at IoU 0.5")):
+            value = report.get(key, {}).get(score)
+            if value is not None:
+                table.add_row(f"{name}, {label}", f"{value:.3f}")
+    tables = [table]
+    if "confusion_matrix" in report:
+        matrix = report["confusion_matrix"]
+        title = "true count (row), most probable count (column)"
+        counts = Table("", *map(str, range(len(matrix))), title=title, title_justify="left")
+        for i, row in enumerate(matrix):
+            counts.add_row(str(i), *map(str, row))
+        tables.append(counts)
+    return tables

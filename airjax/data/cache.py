@@ -1,0 +1,44 @@
+"""The cache of composed scenes and downloads: ``AIRJAX_CACHE_DIR``, or the user's own."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pooch
+
+import airjax
+from airjax.data.dataset import Dataset, load_dataset, save_dataset
+from airjax.data.scenes import SceneConfig
+from airjax.errors import InputError
+
+
+def cache_dir() -> Path:
+    """The folder of airjax's cache; it need not exist."""
+    return Path(os.environ.get("AIRJAX_CACHE_DIR") or pooch.os_cache("airjax"))
+
+
+def cached(name: str, part: str, config: SceneConfig, make: Callable[[], Dataset]) -> Dataset:
+    """The data set that ``make`` makes from these parameters, made once and kept.
+
+    The file's name is a hash of the parameters and of airjax's version, so that a changed
+    composer never meets old scenes. A damaged file is made anew; where the cache cannot be
+    written (a read-only home, say), the scenes are made every time.
+    """
+    key = {"name": name, "part": part, "version": airjax.__version__, **asdict(config)}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache_dir() / f"{name}-{part}-{digest}.npz"
+    if path.is_file():
+        try:
+            return replace(load_dataset(path), name=name, part=part)
+        except InputError:
+            pass
+    data = make()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_dataset(data, path)
+    except OSError:
+        pass
+    return data

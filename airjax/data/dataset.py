@@ -1,0 +1,162 @@
+"""A data set: images and, where known, what is in them; kept as an .npz without pickles."""
+
+import io
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from airjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Scenes, and the truth about them where it is known (used to score, never to learn).
+
+    Attributes:
+        images: uint8 ``[N, H, W]``.
+        counts: int32 ``[N]``, objects in each image.
+        labels: int32 ``[N, max]``, class of each object, padded with -1.
+        boxes: float32 ``[N, max, 4]``, tight boxes ``x0, y0, x1, y1`` in pixels (pixel ``i``
+            covers ``[i, i + 1]``), padded with -1.
+        name: what the scenes are, for reports.
+        part: ``train``, ``test`` or ``all``.
+    """
+
+    images: np.ndarray
+    counts: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    name: str = "images"
+    part: str = "all"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.images.shape[1], self.images.shape[2]
+
+    def __getitem__(self, rows: slice) -> "Dataset":
+        """The scenes of a slice, as a data set."""
+        arrays = {key: value[rows] for key, value in _arrays(self).items()}
+        return replace(self, **arrays)
+
+
+def _arrays(data: Dataset) -> dict[str, np.ndarray]:
+    named = {k: getattr(data, k) for k in ("images", "counts", "labels", "boxes")}
+    return {key: value for key, value in named.items() if value is not None}
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes ``content`` so that ``path`` is either untouched or whole, whatever happens."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_dataset(data: Dataset, path: Path) -> None:
+    """Writes an .npz of the arrays that ``data`` has; atomic."""
+    buffer = io.BytesIO()
+    # allow_pickle is savez' own flag; pyright's stub takes it for an array
+    np.savez_compressed(buffer, **_arrays(data))  # pyright: ignore[reportArgumentType]
+    write_atomically(path, buffer.getvalue())
+
+
+def load_dataset(path: Path) -> Dataset:
+    """Reads an .npz; nothing in it is executed. Arrays are converted to `Dataset`'s types.
+
+    Raises:
+        InputError: if the file is missing, is no .npz, or its arrays are not a data set's.
+    """
+    name = str(path)
+    try:
+        with open(path, "rb") as stream:  # np.load leaves a damaged file open
+            file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise InputError(name, "must be an .npz archive; it is a single array")
+            arrays = {k: file[k] for k in ("images", "counts", "labels", "boxes") if k in file}
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(name, "must be a file: there is none") from None
+    except Exception as error:  # numpy passes on whatever zipfile, zlib and tokenize raise
+        raise InputError(name, f"must be an .npz without pickles: {error}") from None
+    if "images" not in arrays:
+        raise InputError(name, "must hold an array `images`")
+    arrays["images"] = as_images(arrays["images"], f"{name}: images")
+    return _checked_truth(Dataset(**arrays, name=path.stem), name)
+
+
+def as_images(images: np.ndarray, name: str) -> np.ndarray:
+    """Checks images and returns them as uint8; floats in [0, 1] become 0..255.
+
+    Raises:
+        InputError: if they are not ``[N, H, W]`` with N, H, W >= 1, or hold values out of range.
+    """
+    if images.ndim != 3 or 0 in images.shape:
+        raise InputError(name, "must have shape [N, H, W], all at least 1", list(images.shape))
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise InputError(name, "must be uint8, or floats in [0, 1]", images.dtype)
+    if not (images.min() >= 0 and images.max() <= 1):  # also false for NaN
+        got = f"{images.min()} to {images.max()}"
+        raise InputError(name, "must be uint8, or floats in [0, 1]", got)
+    return np.round(images * 255).astype(np.uint8)
+
+
+def _checked_truth(data: Dataset, name: str) -> Dataset:
+    """Checks all arrays but the images and returns them as int32 and float32."""
+    n = len(data)
+    shapes = {"counts": (n,), "labels": (n, -1), "boxes": (n, -1, 4)}
+    converted = {}
+    for key, shape in shapes.items():
+        value = getattr(data, key)
+        if value is None:
+            continue
+        fits = value.ndim == len(shape) and all(
+            want in (-1, have) for want, have in zip(shape, value.shape, strict=True)
+        )
+        if not fits:
+            text = str(list(shape)).replace("-1", "max")
+            raise InputError(f"{name}: {key}", f"must have shape {text}", list(value.shape))
+        convert = _as_float32 if key == "boxes" else _as_int32
+        converted[key] = convert(value, f"{name}: {key}")
+    data = replace(data, **converted)
+    if data.counts is None:
+        return data
+    if data.counts.min() < 0:
+        raise InputError(f"{name}: counts", "must be at least 0", data.counts.min())
+    for key, padded in (("labels", data.labels), ("boxes", data.boxes)):
+        if padded is not None and data.counts.max() > padded.shape[1]:
+            rule = f"must be at most the number of {key} ({padded.shape[1]})"
+            raise InputError(f"{name}: counts", rule, data.counts.max())
+    return data
+
+
+def _as_int32(value: np.ndarray, name: str) -> np.ndarray:
+    if not np.issubdtype(value.dtype, np.integer):
+        raise InputError(name, "must be integers", value.dtype)
+    converted = value.astype(np.int32)
+    if (converted != value).any():  # it wraps silently
+        raise InputError(name, "must fit int32", value[converted != value][0])
+    return converted
+
+
+def _as_float32(value: np.ndarray, name: str) -> np.ndarray:
+    if not np.issubdtype(value.dtype, np.floating):
+        raise InputError(name, "must be floats", value.dtype)
+    with np.errstate(over="ignore"):
+        converted = value.astype(np.float32)
+    if not np.isfinite(converted).all():
+        raise InputError(name, "must be finite")
+    return converted

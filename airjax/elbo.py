@@ -1,0 +1,124 @@
+"""Estimators of the ELBO: NumPyro `ELBO` objects, for `numpyro.infer.SVI` with any optimiser."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpyro import handlers
+from numpyro.infer.elbo import ELBO
+
+Site = dict[str, Any]  # of a NumPyro trace
+
+
+def all_on(site: Site) -> Array | None:
+    """For ``handlers.substitute(substitute_fn=...)``: every z_pres_t is 1."""
+    if not site["name"].startswith("z_pres_"):
+        return None
+    return jnp.ones(site["fn"].shape())
+
+
+def log_count_probs(p: Float[Array, "T N"]) -> Float[Array, "T+1 N"]:
+    """log q(n), n = 0 .. T, of the count that presence probabilities p_t imply.
+
+    q(n) = prod_{t < n} p_t (1 - p_n), the last factor absent for n = T.
+    """
+    tiny = jnp.finfo(p.dtype).tiny
+    zeros = jnp.zeros((1, p.shape[1]))
+    went_on = jnp.concatenate([zeros, jnp.cumsum(jnp.log(jnp.maximum(p, tiny)), axis=0)])
+    # p rounds to 1 in float32 long before a sigmoid is 1: the bound keeps the logarithm finite
+    stopped = jnp.log1p(-jnp.minimum(p, 1 - jnp.finfo(p.dtype).epsneg))
+    return went_on + jnp.concatenate([stopped, zeros])
+
+
+class CountELBO(ELBO):
+    """The ELBO with the count summed out exactly.
+
+    Presence only ever goes from 1 to 0, so z_pres is a count n in 0 .. T, and the guide's path with
+    every step on contains the paths of all counts. Draw that one path; then
+
+        sum_n q(n) [ log p(x | z_{<n}) + log p(n) + sum_{t<n} (log p(z_t) - log q(z_t)) - log q(n) ]
+
+    is an unbiased estimate of the ELBO whose only randomness is reparameterised Gaussian noise: its
+    gradient needs no score function and no baseline. The model is replayed under every count; what
+    does not depend on the count (all the decoding) is compiled to be computed once.
+
+    Programs must name their sites as `airjax.model` and `airjax.guide` do (the step t at the end
+    of the name), with one plate of images, and mask what belongs to absent objects; deterministic
+    sites ``y_t`` are taken from the full path. The cost is T decodes and T + 1 likelihoods, where
+    the enumeration of T flips would need 2^T.
+    """
+
+    can_infer_discrete = True
+
+    def loss_with_mutable_state(self, rng_key, param_map, model, guide, *args, **kwargs):
+        """See `numpyro.infer.elbo.ELBO`: the negative ELBO, summed over images."""
+
+        def one_particle(key: PRNGKeyArray) -> Float[Array, ""]:
+            return self.per_image(key, param_map, model, guide, *args, **kwargs).sum()
+
+        if self.num_particles == 1:
+            elbo = one_particle(rng_key)
+        else:
+            keys = jax.random.split(rng_key, self.num_particles)
+            elbo = self.vectorize_particles_fn(one_particle, keys).mean()
+        return {"loss": -elbo, "mutable_state": None}
+
+    def per_image(
+        self, rng_key: PRNGKeyArray, param_map: dict[str, Any], model, guide, *args, **kwargs
+    ) -> Float[Array, " N"]:
+        """One draw of each image's ELBO."""
+        path = handlers.seed(handlers.substitute(guide, param_map), rng_key)
+        q = _trace(handlers.substitute(path, substitute_fn=all_on), *args, **kwargs)
+        steps = sum(name.startswith("z_pres_") for name in q)
+        model = handlers.substitute(model, param_map)
+        values = {name: site["value"] for name, site in q.items() if site["type"] == "sample"}
+        full = _trace(handlers.substitute(model, values), *args, **kwargs)
+
+        p = jnp.stack([q[f"z_pres_{t}"]["fn"].probs for t in range(steps)])
+        log_q_n = log_count_probs(p)
+        # of each step's place and code, given that the step is on: [T, N]
+        log_q_z = jnp.stack([_log_prob(*_step_sites(q, t)) for t in range(steps)])
+        log_p_z = jnp.stack([_log_prob(*_step_sites(full, t)) for t in range(steps)])
+
+        # objects are handed to the replays as values: were each replay to decode them anew, the
+        # backward pass would go through the decoder once a count
+        objects = {f"y_{t}": full[f"y_{t}"]["value"] for t in range(steps) if f"y_{t}" in full}
+        once = {site["name"] for t in range(steps) for site in _step_sites(full, t)}
+
+        def log_p_rest(n: int) -> Float[Array, " N"]:
+            """log p(n) and the likelihood, under the count n."""
+            count = {f"z_pres_{t}": jnp.full(p.shape[1:], float(t < n)) for t in range(steps)}
+            replay = _trace(
+                handlers.substitute(model, {**values, **objects, **count}), *args, **kwargs
+            )
+            sites = (site for name, site in replay.items() if name not in once)
+            return _log_prob(*(site for site in sites if site["type"] == "sample"))
+
+        # not vmapped: with each count a constant, XLA folds the canvases into running sums
+        log_p_rests = jnp.stack([log_p_rest(n) for n in range(steps + 1)])
+        on = jnp.tri(steps + 1, steps, -1)  # row n: the first n steps are on
+        scale = 1.0 if q["z_pres_0"]["scale"] is None else q["z_pres_0"]["scale"]
+        log_ratio = log_p_rests - scale * log_q_n + on @ (log_p_z - log_q_z)
+        return (jnp.exp(log_q_n) * log_ratio).sum(0)
+
+
+def _trace(program, *args, **kwargs) -> dict[str, Site]:
+    return handlers.trace(program).get_trace(*args, **kwargs)
+
+
+def _step_sites(trace: dict[str, Site], t: int) -> list[Site]:
+    """The sampled sites of step t, but for its presence."""
+    return [
+        site
+        for name, site in trace.items()
+        if site["type"] == "sample" and name.endswith(f"_{t}") and not name.startswith("z_pres_")
+    ]
+
+
+def _log_prob(*sites: Site) -> Float[Array, " N"]:
+    """The log-probability of traced sites, an image each, scaled as handlers and plates ask."""
+    return sum(
+        (1.0 if site["scale"] is None else site["scale"]) * site["fn"].log_prob(site["value"])
+        for site in sites
+    )

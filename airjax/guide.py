@@ -1,0 +1,108 @@
+"""The guide (the paper's inference network): a program with the model's latent sites, given images.
+
+A recurrent network reads the image and the latents of the step before. At each step it says
+whether there is a further object (z_pres) and where (z_where); there a window x_att is cut out of
+the image, and an encoder reads the object's code (z_what) off that window.
+"""
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import Array, ArrayLike, Float
+from numpyro.contrib.module import eqx_module
+
+from airjax.config import ModelConfig
+from airjax.model import where_prior
+from airjax.networks import GuideNetworks, LSTMState, linear
+from airjax.spatial import image_to_window
+
+
+class GuideState(NamedTuple):
+    """What one step of the guide hands to the next; ``log_odds``, given the steps so
+    far, are those of the count being explored and not the guide's own."""
+
+    rnn: LSTMState
+    log_odds: Float[Array, " N"]
+    z_pres: Float[Array, " N"]
+    z_where: Float[Array, "N 3"]
+    z_what: Float[Array, "N Z"]
+
+
+class Guide(eqx.Module):
+    """The guide with its networks.
+
+    Called on images ``[N, H, W]`` in [0, 1] it is a NumPyro program with the sites ``z_pres_t``
+    [N], ``z_where_t`` [N, 3] and ``z_what_t`` [N, Z], masked as the model's, and the parameter
+    ``guide$params``.
+    """
+
+    config: ModelConfig = eqx.field(static=True)
+    networks: GuideNetworks
+
+    def __call__(
+        self,
+        images: Float[Array, "N H W"],
+        z_pres_prior: Float[Array, " T"] | None = None,
+        exploration: ArrayLike = 0.0,
+    ) -> None:
+        """The program.
+
+        Args:
+            images: in [0, 1].
+            z_pres_prior: the model's; not used here.
+            exploration: epsilon, a probability: the count is drawn from
+                ``(1 - epsilon) q(n) + epsilon / (T + 1)`` and not from q(n). So no count is given
+                up before the other networks have had time to make something of it.
+        """
+        networks: GuideNetworks = eqx_module("guide", self.networks)
+        n = len(images)
+        features = networks.embed(images.reshape(n, -1))
+        from_image = linear(networks.rnn.image, features)
+        state = GuideState(
+            rnn=networks.rnn.initial_state(n),
+            log_odds=jnp.broadcast_to(jnp.log(exploration) - jnp.log1p(-exploration), (n,)),
+            z_pres=jnp.ones(n),
+            z_where=jnp.broadcast_to(networks.z_where_init, (n, 3)),
+            z_what=jnp.broadcast_to(networks.z_what_init, (n, self.config.encoder_latent_size)),
+        )
+        with numpyro.plate("images", n):
+            for t in range(self.config.model_steps):
+                state = self.step(t, networks, images, from_image, state)
+
+    def step(
+        self,
+        t: int,
+        networks: GuideNetworks,
+        images: Float[Array, "N H W"],
+        from_image: Float[Array, "N gates"],
+        last: GuideState,
+    ) -> GuideState:
+        """One step: recurrent core, presence, place, window, code."""
+        latents = jnp.concatenate([last.z_where, last.z_what, last.z_pres[:, None]], axis=-1)
+        rnn = networks.rnn(from_image, latents, last.rnn)
+        p, where_loc, where_scale = networks.predict(rnn.h)
+
+        # a uniform count that has reached t goes on with the probability p_explored
+        p_explored = (self.config.model_steps - t) / (self.config.model_steps - t + 1)
+        explores = jax.nn.sigmoid(last.log_odds)
+        p_mixed = (1 - explores) * p + explores * p_explored
+        # in logarithms: a ratio of small p's has no finite gradient in float32
+        log_p = jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
+        log_odds = last.log_odds + math.log(p_explored) - log_p
+        z_pres = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p_mixed * last.z_pres))
+        present = z_pres.astype(bool)
+
+        # relative to the prior, so that untrained windows have the size of objects
+        loc, scale = where_prior(self.config)
+        where = dist.Normal(loc[None] + where_loc, scale[None] * where_scale)
+        z_where = numpyro.sample(f"z_where_{t}", where.to_event(1).mask(present))
+
+        x_att = image_to_window(z_where, images, self.config.window_size)
+        what = dist.Normal(*networks.encoder(x_att))
+        z_what = numpyro.sample(f"z_what_{t}", what.to_event(1).mask(present))
+        return GuideState(rnn, log_odds, z_pres.astype(float), z_where, z_what)

@@ -1,0 +1,170 @@
+"""What the guide says of images: the posterior over the count, and where the objects are.
+
+Every image is read with a random key of its own (made from its index), so results depend neither on
+the size of the batches nor on the other images.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt8
+from numpyro import handlers
+
+from airjax.elbo import CountELBO, all_on, log_count_probs
+from airjax.guide import Guide
+from airjax.model import Model
+from airjax.spatial import window_boxes, window_to_image
+
+VISIBLE = 0.1  # a decoded object's tight box is drawn around the pixels above this intensity
+AnyArray = Array | np.ndarray  # JAX's while reading, NumPy's when done
+BATCH = 500  # images read at a time: bounds the memory
+
+
+class Reading(NamedTuple):
+    """What was read in N images, at most T objects each. Fields are arrays, an image a row.
+
+    Attributes:
+        elbo: ``[N]``, averaged over K paths of the guide, in nats.
+        count_probs: ``[N, T + 1]``, posterior over the count, averaged over the same paths.
+        sampled_count: ``[N]``, the count of one sample of the guide.
+        z_where: ``[N, T, 3]`` of the guide's mean path (every latent at its mean, all steps on).
+        z_what: ``[N, T, Z]``, likewise.
+        windows: ``[N, T, w, w]``, the objects y_att decoded from these.
+        window_boxes: ``[N, T, 4]``, where the windows lie: x0, y0, x1, y1 in pixels.
+        tight_boxes: ``[N, T, 4]``, around each object's visible pixels in the image.
+        reconstruction: ``[N, H, W]``, canvas of the objects of the most probable count.
+    """
+
+    elbo: Float[AnyArray, " N"]
+    count_probs: Float[AnyArray, "N T+1"]
+    sampled_count: Int[AnyArray, " N"]
+    z_where: Float[AnyArray, "N T 3"]
+    z_what: Float[AnyArray, "N T Z"]
+    windows: Float[AnyArray, "N T w w"]
+    window_boxes: Float[AnyArray, "N T 4"]
+    tight_boxes: Float[AnyArray, "N T 4"]
+    reconstruction: Float[AnyArray, "N H W"]
+
+    @property
+    def count(self) -> Int[AnyArray, " N"]:
+        """The most probable count."""
+        return self.count_probs.argmax(-1)
+
+    @property
+    def presence(self) -> Float[AnyArray, "N T"]:
+        """Probability that the image holds more than t objects, so that object t is there."""
+        return 1 - self.count_probs.cumsum(-1)[:, :-1]
+
+
+def read(
+    model: Model,
+    guide: Guide,
+    images: UInt8[np.ndarray, "N H W"],
+    seed: int = 0,
+    num_paths: int = 10,
+) -> Reading:
+    """Reads images, in batches of bounded memory.
+
+    Args:
+        model: trained generative program.
+        guide: trained guide.
+        images: bytes.
+        seed: of the guide's samples.
+        num_paths: K, the paths of the guide that counts and ELBO are averaged over.
+    """
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(len(images)))
+    rows = min(BATCH, len(images))
+    parts = []
+    for start in range(0, len(images), rows):
+        batch, batch_keys = images[start : start + rows], keys[start : start + rows]
+        missing = rows - len(batch)  # the last batch is filled up: one shape, one compilation
+        if missing:
+            batch = np.pad(batch, ((0, missing), (0, 0), (0, 0)))
+            batch_keys = jnp.concatenate([batch_keys, keys[:missing]])
+        part = _read_batch(model, guide, jnp.asarray(batch), batch_keys, num_paths)
+        parts.append(jax.tree.map(lambda x, n=rows - missing: np.asarray(x)[:n], part))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+@eqx.filter_jit
+def _read_batch(
+    model: Model,
+    guide: Guide,
+    images: UInt8[Array, "N H W"],
+    keys: Key[Array, " N"],
+    num_paths: int,
+) -> Reading:
+    def one(image, key):
+        return _read_one(model, guide, image.astype(jnp.float32) / 255, key, num_paths)
+
+    return jax.vmap(one)(images, keys)
+
+
+def _read_one(
+    model: Model, guide: Guide, image: Float[Array, "H W"], key: PRNGKeyArray, num_paths: int
+) -> Reading:
+    """`Reading` of one image, without the leading axis."""
+    images, steps = image[None], guide.config.model_steps
+    sample_key, *path_keys = jax.random.split(key, num_paths + 1)
+
+    def on_path(key):  # the ELBO draws the same path from the same key
+        p = jnp.stack([site["fn"].probs for site in _all_on_trace(guide, images, key)["z_pres"]])
+        return log_count_probs(p)[:, 0], CountELBO().per_image(key, {}, model, guide, images)[0]
+
+    log_q_n, elbo = jax.vmap(on_path)(jnp.stack(path_keys))
+    count_probs = jnp.exp(log_q_n).mean(0)
+
+    sites = _all_on_trace(guide, images, key, mean=True)
+    z_where = jnp.concatenate([site["value"] for site in sites["z_where"]])
+    z_what = jnp.concatenate([site["value"] for site in sites["z_what"]])
+    windows = model.decoder(z_what)
+    objects = window_to_image(z_where, windows, image.shape)
+    present = jnp.arange(steps) < count_probs.argmax()
+    return Reading(
+        elbo=elbo.mean(),
+        count_probs=count_probs,
+        sampled_count=jax.random.categorical(sample_key, log_q_n[0]),
+        z_where=z_where,
+        z_what=z_what,
+        windows=windows,
+        window_boxes=window_boxes(z_where, image.shape),
+        tight_boxes=tight_boxes(objects, window_boxes(z_where, image.shape)),
+        reconstruction=jnp.where(present[:, None, None], objects, 0).sum(0),
+    )
+
+
+def _all_on_trace(
+    guide: Guide, images: Float[Array, "N H W"], key: PRNGKeyArray, mean: bool = False
+) -> dict[str, list[dict[str, Any]]]:
+    """Sites of the guide with every z_pres_t 1, in the order of steps; at their means if asked."""
+
+    def value(site):
+        on = all_on(site)
+        return site["fn"].mean if mean and on is None and site["type"] == "sample" else on
+
+    path = handlers.substitute(handlers.seed(guide, key), substitute_fn=value)
+    trace = handlers.trace(path).get_trace(images)
+    steps = range(guide.config.model_steps)
+    return {s: [trace[f"{s}_{t}"] for t in steps] for s in ("z_pres", "z_where", "z_what")}
+
+
+def tight_boxes(
+    objects: Float[Array, "T H W"], otherwise: Float[Array, "T 4"]
+) -> Float[Array, "T 4"]:
+    """Boxes around the visible pixels of each object; ``otherwise`` where none is visible."""
+    visible = objects > VISIBLE
+    rows, columns = visible.any(2), visible.any(1)
+    height, width = objects.shape[1:]
+    boxes = jnp.stack(
+        [
+            columns.argmax(1),
+            rows.argmax(1),
+            width - columns[:, ::-1].argmax(1),
+            height - rows[:, ::-1].argmax(1),
+        ],
+        axis=-1,
+    )
+    return jnp.where(rows.any(1)[:, None], boxes.astype(jnp.float32), otherwise)

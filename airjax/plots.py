@@ -1,0 +1,102 @@
+"""Every figure, drawn with matplotlib's objects (no global state) and written as PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from airjax.data.dataset import Dataset
+from airjax.infer import Reading
+
+STEP_COLOURS = ("red", "lime", "deepskyblue", "orange", "magenta", "yellow", "cyan", "white")
+
+
+def curves(rows: Sequence[dict[str, Any]]) -> Figure:
+    """The tutorial's figure 3: the ELBO and the count accuracy against training steps.
+
+    Args:
+        rows: of a run's ``metrics.jsonl``.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, keys, title in (
+        (left, {"elbo": "training", "test_elbo": "held out"}, "ELBO (nats an image)"),
+        (right, {"test_count_accuracy": "held out"}, "count accuracy"),
+    ):
+        for key, label in keys.items():
+            points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=label, marker=".", markersize=3)
+        axes.set(xlabel="training step", title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(loc="lower right")
+    elbos = [row["elbo"] for row in rows if np.isfinite(row["elbo"])]
+    if len(elbos) > 2:  # the first steps are far below all others and would flatten the curve
+        low, high = np.percentile(elbos, 5), max(elbos)
+        left.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    return figure
+
+
+def reconstructions(data: Dataset, reading: Reading, n: int = 10) -> Figure:
+    """The tutorial's figure 4: inputs, over their reconstructions with the windows of the steps.
+
+    The first, second and third step's windows have red, green and blue borders.
+    """
+    n = min(n, len(data))
+    figure = _strip(n, 2)
+    axes = figure.subplots(2, n, squeeze=False)
+    counts = np.asarray(reading.count)
+    for i in range(n):
+        _image(axes[0, i], data.images[i] / 255)
+        _image(axes[1, i], np.asarray(reading.reconstruction[i]))
+        _boxes(axes[1, i], np.asarray(reading.window_boxes[i])[: counts[i]])
+    axes[0, 0].set_ylabel("data")
+    axes[1, 0].set_ylabel("read")
+    return figure
+
+
+def images(pictures: Sequence[Float[np.ndarray, "H W"]]) -> Figure:
+    """Pictures in a row (at most ten to a row)."""
+    columns = min(len(pictures), 10)
+    rows = -(-len(pictures) // columns)
+    figure = _strip(columns, rows)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for i, ax in enumerate(axes.flat):
+        if i < len(pictures):
+            _image(ax, np.asarray(pictures[i]))
+        else:
+            ax.set_axis_off()
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a PNG and returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _strip(columns: int, rows: int) -> Figure:
+    return Figure(figsize=(1.0 * columns + 0.3, 1.05 * rows), layout="constrained")
+
+
+def _image(axes: Axes, pixels: Float[np.ndarray, "H W"]) -> None:
+    # extent: pixel i covers [i, i + 1], as in the boxes
+    height, width = pixels.shape
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
+    axes.set(xticks=[], yticks=[])
+
+
+def _boxes(axes: Axes, boxes: Float[np.ndarray, "n 4"]) -> None:
+    for t, (x0, y0, x1, y1) in enumerate(boxes):
+        colour = STEP_COLOURS[t % len(STEP_COLOURS)]
+        outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, lw=1.2)
+        axes.add_patch(outline)

@@ -1,0 +1,64 @@
+"""The spatial transformer (Jaderberg et al., 2015) for z_where = (s, x, y): scale and shift only.
+
+z_where maps image coordinates u in [-1, 1] to window coordinates ``s u + (x, y)``. Without rotation
+bilinear sampling is separable, so a window is placed with two small matrix products,
+``A_y @ window @ A_x.T``. The values are those of PyTorch's ``affine_grid`` and ``grid_sample`` with
+``align_corners=False`` and zeros outside.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def sampling_matrix(
+    scale: Float[Array, " N"], shift: Float[Array, " N"], n_out: int, n_in: int
+) -> Float[Array, "N n_out n_in"]:
+    """Bilinear sampling along one axis: row i weighs the input pixels that output pixel i reads.
+
+    Output coordinate u reads input coordinate ``scale u + shift``; pixel i of n has its centre at
+    ``(2 i + 1) / n - 1``. A row is the hat function ``max(0, 1 - |pixel - j|)``.
+    """
+    centres = (2 * jnp.arange(n_out, dtype=jnp.float32) + 1) / n_out - 1
+    coordinate = scale[:, None] * centres[None] + shift[:, None]
+    pixel = ((coordinate + 1) * n_in - 1) / 2
+    inputs = jnp.arange(n_in, dtype=jnp.float32)
+    return jnp.maximum(0, 1 - jnp.abs(pixel[..., None] - inputs[None, None]))
+
+
+def window_to_image(
+    z_where: Float[Array, "N 3"], window: Float[Array, "N h w"], image_size: tuple[int, int]
+) -> Float[Array, "N H W"]:
+    """Places each window in an empty image (the tutorial's ``object_to_image``)."""
+    s, x, y = z_where.T
+    rows = sampling_matrix(s, y, image_size[0], window.shape[1])
+    columns = sampling_matrix(s, x, image_size[1], window.shape[2])
+    return rows @ window @ columns.mT
+
+
+def image_to_window(
+    z_where: Float[Array, "N 3"], image: Float[Array, "N H W"], window_size: int
+) -> Float[Array, "N w w"]:
+    """Cuts each window out of its image (the tutorial's ``image_to_object``); the inverse map."""
+    s, x, y = z_where.T
+    rows = sampling_matrix(1 / s, -y / s, window_size, image.shape[1])
+    columns = sampling_matrix(1 / s, -x / s, window_size, image.shape[2])
+    return rows @ image @ columns.mT
+
+
+def window_boxes(
+    z_where: Float[Array, "*N 3"], image_size: tuple[int, int]
+) -> Float[Array, "*N 4"]:
+    """The windows' outlines in the image: ``x0, y0, x1, y1`` in pixels, possibly outside it."""
+    s, x, y = jnp.moveaxis(z_where, -1, 0)
+    height, width = image_size
+    left, right = ((-1 - x) / s, (1 - x) / s)  # where s u + x is -1, and 1
+    top, bottom = ((-1 - y) / s, (1 - y) / s)
+    return jnp.stack(
+        [
+            (left + 1) * width / 2,
+            (top + 1) * height / 2,
+            (right + 1) * width / 2,
+            (bottom + 1) * height / 2,
+        ],
+        axis=-1,
+    )

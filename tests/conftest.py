@@ -1,0 +1,41 @@
+"""Strictness for every test, and small models that many tests share."""
+
+import jax
+import pytest
+
+from airjax.config import ModelConfig
+from airjax.guide import Guide
+from airjax.model import Model
+from airjax.train import untrained
+
+TINY = ModelConfig(
+    model_steps=2,
+    z_pres_prior=0.3,
+    window_size=3,
+    encoder_latent_size=2,
+    rnn_hidden_size=4,
+    predict_net=(4,),
+    encoder_net=(4,),
+    decoder_net=(4,),
+    embed_net=(),
+    image_size=(5, 6),
+)
+
+
+@pytest.fixture
+def strict():
+    """No silent promotion of dtypes or ranks. (NumPyro's own code promotes both.)"""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[Model, Guide]:
+    """Untrained programs of two steps on images of 5 x 6."""
+    return untrained(TINY, 0)
+
+
+@pytest.fixture(scope="session")
+def tiny_images() -> jax.Array:
+    """Three images of 5 x 6."""
+    return jax.random.uniform(jax.random.key(7), (3, 5, 6))

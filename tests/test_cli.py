@@ -1,0 +1,186 @@
+"""The command line as a user meets it: a whole run on small scenes, and mistakes of every kind."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from airjax.cli import main
+from airjax.data.dataset import load_dataset
+from airjax.runs import Run
+
+SMALL = (
+    "--model-steps 2 --window-size 8 --encoder-latent-size 8 --rnn-hidden-size 32 "
+    "--predict-net 16 --encoder-net 32 --decoder-net 32 --embed-net 32 --batch-size 16"
+)
+
+
+def airjax(line: str) -> None:
+    main(line.split())
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory):
+    """A folder with a file of scenes, 20 x 26 pixels, and a short run trained on it."""
+    folder = tmp_path_factory.mktemp("workplace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRJAX_CACHE_DIR", str(folder / "cache"))
+        airjax(
+            f"data digits {folder}/scenes.npz --num-scenes 300 --height 20 --width 26 "
+            "--object-size 12 --counts 0 1 2 --seed 3"
+        )
+        airjax(
+            f"train --data {folder}/scenes.npz --out {folder}/run --steps 30 --eval-every 15 "
+            f"--progress-every 10 --seed 5 {SMALL}"
+        )
+    return folder
+
+
+def test_train_leaves_a_whole_run(workplace):
+    run = workplace / "run"
+    found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert found == {
+        "config.json", "metrics.jsonl", "evaluation.json",
+        "model/manifest.json", "model/weights.safetensors",
+        "figures/curves.png", "figures/reconstructions.png", "figures/samples.png",
+    }  # fmt: skip
+    config = Run.open(run).config
+    assert config.model.image_size == (20, 26)
+    assert (config.model.rnn_hidden_size, config.train.seed, config.train.steps) == (32, 5, 30)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 15, 20, 30]
+    assert "test_count_accuracy" in rows[-1]
+    for picture in (run / "figures").iterdir():
+        assert np.asarray(Image.open(picture)).std() > 10
+
+
+def test_evaluate_prints_what_train_found(workplace, capsys):
+    airjax(f"evaluate {workplace}/run --json")
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((workplace / "run/evaluation.json").read_text())
+    assert report["settings"]["n"] == 30  # the last tenth was held out
+    assert np.sum(report["confusion_matrix"]) == 30
+    assert {"elbo", "count_accuracy", "count_accuracy_sample", "windows", "tight_boxes",
+            "reconstruction_mse"} < set(report)  # fmt: skip
+
+
+def test_evaluate_parts_and_other_files(workplace, tmp_path, capsys):
+    for flags, part, n in (
+        ("--part train", "train", 270),
+        (f"--data {workplace}/scenes.npz", "test", 30),  # the run's own: still only the held out
+        (f"--data {tmp_path}/other.npz", "all", 7),
+    ):
+        np.savez(tmp_path / "other.npz", images=np.zeros((7, 20, 26), np.uint8))
+        airjax(f"evaluate {workplace}/run --json --num-paths 1 {flags}")
+        report = json.loads(capsys.readouterr().out)
+        assert (report["settings"]["part"], report["settings"]["n"]) == (part, n)
+    assert "count_accuracy" not in report  # no counts were given
+    airjax(f"evaluate {workplace}/run --num-paths 2")
+    table = capsys.readouterr().out
+    assert "K = 2" in table and "most probable count" in table
+
+
+def test_plot_and_sample_draw(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    airjax(f"plot {workplace}/run -n 4")
+    airjax(f"sample {workplace}/run -n 3 --out three.png")
+    airjax("sample --steps 3")
+    assert Image.open(tmp_path / "three.png").size[0] < Image.open(tmp_path / "samples.png").size[0]
+    assert capsys.readouterr().out.count("picture") == 4
+
+
+def test_data_writes_what_was_asked_for(workplace, tmp_path):
+    data = load_dataset(workplace / "scenes.npz")
+    assert data.images.shape == (300, 20, 26)
+    assert set(np.unique(data.counts)) == {0, 1, 2}
+
+
+def test_nothing_is_overwritten(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "samples.png").write_text("mine")
+    for line in (
+        f"train --data {workplace}/scenes.npz --out precious --steps 1 {SMALL}",
+        f"train --data {workplace}/scenes.npz --out {workplace}/run --steps 1 {SMALL}",
+        "data digits precious --num-scenes 1",
+        f"sample {workplace}/run --out precious",
+        "sample",
+    ):
+        assert "must be a new" in mistake(line, capsys)
+    assert precious.read_text() == "mine" == (tmp_path / "samples.png").read_text()
+
+
+def mistake(line: str, capsys) -> str:
+    """The one line that a wrong command line ends with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        airjax(line)
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("airjax: ")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("train --steps 0", "--steps must be at least 1, got 0"),
+        ("train --steps x", "--steps: invalid literal for int() with base 10: 'x'"),
+        ("train --batch-size -3", "--batch-size must be at least 1, got -3"),
+        ("train -lr 0", "--learning-rate must be positive, got 0.0"),
+        ("train --learning-rate nan", "--learning-rate must be positive, got nan"),
+        ("train --seed -1", "--seed must be 0 to 2**32 - 1, got -1"),
+        ("train --data nowhere", "--data must be one of digits, multi-mnist, or the path"),
+        ("train --model-steps 0", "--model-steps must be at least 1, got 0"),
+        ("train --likelihood-sd -0.3", "--likelihood-sd must be positive, got -0.3"),
+        ("train --scale-prior-sd 0", "--scale-prior-sd must be positive, got 0.0"),
+        ("train --predict-net 5 0", "--predict-net must be at least 1, got (5, 0)"),
+        ("train --non-linearity cube", "--non-linearity"),
+        ("train --window-size 51", "--window-size must be at most the images' smaller side, 50"),
+        ("train --no-such-flag", "--no-such-flag"),
+        ("evaluate", "run"),
+        ("evaluate nowhere", "--run must be the folder of a run"),
+        ("plot nowhere", "--run must be the folder of a run"),
+        ("sample nowhere", "--run must be the folder of a run"),
+        ("sample --steps 0", "--steps must be at least 1, got 0"),
+        ("sample -n 0", "--n must be at least 1, got 0"),
+        ("data nothing x.npz", "nothing"),
+        ("data digits no/such/folder/x.npz", "--out must be in an existing folder"),
+        ("data digits x.npz --num-scenes 0", "--num-scenes must be at least 1, got 0"),
+        ("data digits x.npz --counts -1", "--counts must be one or more numbers >= 0, got [-1]"),
+        ("data digits x.npz --overlap maybe", "--overlap"),
+        ("fly", "the command must be one of train, evaluate, plot, sample, data, got fly"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(line, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("airjax.data.NUM_TEST", 30)
+    assert told in mistake(line, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_about_a_run(workplace, tmp_path, capsys):
+    np.savez(tmp_path / "wide.npz", images=np.zeros((20, 30, 40), np.uint8))
+    line = f"evaluate {workplace}/run --data {tmp_path}/wide.npz"
+    told = "--data must have images of the model's size (20, 26), got (30, 40)"
+    assert told in mistake(line, capsys)
+    assert "--num-paths must be at least 1, got 0" in mistake(
+        f"evaluate {workplace}/run --num-paths 0", capsys
+    )
+    assert "--steps must be left out" in mistake(f"sample {workplace}/run --steps 3", capsys)
+    broken = shutil.copytree(workplace / "run", tmp_path / "broken")
+    (broken / "config.json").write_text('{"train": {"stepps": 3}, "model": {}}')
+    assert "config.json must hold the settings of a run" in mistake(f"evaluate {broken}", capsys)
+
+
+def test_help_and_version(capsys):
+    for line in ("", "--help", "--version", "train --help"):
+        try:
+            airjax(line)
+        except SystemExit as end:
+            assert end.code == 0
+    out = capsys.readouterr().out
+    assert "airjax COMMAND" in out and "airjax 0." in out and "--learning-rate" in out

@@ -1,0 +1,82 @@
+"""Reading images: the posterior over the count, boxes, and independence of the batches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import TINY
+from numpyro import handlers
+
+from airjax import infer
+from airjax.infer import read, tight_boxes
+from airjax.spatial import window_boxes, window_to_image
+
+IMAGES = np.random.default_rng(1).integers(0, 256, (7, 5, 6)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def reading(tiny):
+    return read(*tiny, IMAGES, seed=3, num_paths=400)
+
+
+def test_shapes(reading):
+    shapes = {name: array.shape for name, array in reading._asdict().items()}
+    assert shapes == {
+        "elbo": (7,), "count_probs": (7, 3), "sampled_count": (7,), "z_where": (7, 2, 3),
+        "z_what": (7, 2, 2), "windows": (7, 2, 3, 3), "window_boxes": (7, 2, 4),
+        "tight_boxes": (7, 2, 4), "reconstruction": (7, 5, 6),
+    }  # fmt: skip
+
+
+def test_counts_are_distributed_as_the_guides_samples(tiny, reading):
+    _, guide = tiny
+    images = jnp.asarray(IMAGES) / 255
+
+    def count(key):
+        trace = handlers.trace(handlers.seed(guide, key)).get_trace(images)
+        return sum(trace[f"z_pres_{t}"]["value"] for t in range(2))
+
+    counts = np.asarray(jax.vmap(count)(jax.random.split(jax.random.key(9), 20_000)))
+    sampled = np.stack([(counts == n).mean(0) for n in range(3)], axis=1)
+    np.testing.assert_allclose(reading.count_probs.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(reading.count_probs, sampled, atol=0.02)
+    np.testing.assert_allclose(
+        reading.presence, np.stack([(counts > t).mean(0) for t in range(2)], axis=1), atol=0.02
+    )
+
+
+def test_one_sample_of_the_count_follows_the_same_distribution(tiny):
+    many = np.repeat(IMAGES[:1], 3000, axis=0)
+    reading = read(*tiny, many, seed=0, num_paths=1)
+    sampled = np.bincount(reading.sampled_count, minlength=3) / 3000
+    np.testing.assert_allclose(sampled, reading.count_probs.mean(0), atol=0.04)
+
+
+def test_results_do_not_depend_on_the_batches(tiny, monkeypatch):
+    whole = read(*tiny, IMAGES, seed=5, num_paths=3)
+    monkeypatch.setattr(infer, "BATCH", 3)
+    parts = read(*tiny, IMAGES, seed=5, num_paths=3)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_boxes_windows_and_reconstruction_belong_together(tiny, reading):
+    model, _ = tiny
+    for i, count in enumerate(reading.count):
+        objects = window_to_image(
+            jnp.asarray(reading.z_where[i]), jnp.asarray(reading.windows[i]), TINY.image_size
+        )
+        np.testing.assert_allclose(reading.reconstruction[i], objects[:count].sum(0), atol=1e-5)
+        expected = model.decoder(jnp.asarray(reading.z_what[i]))
+        np.testing.assert_allclose(reading.windows[i], expected, atol=1e-5)
+    boxes = window_boxes(jnp.asarray(reading.z_where), TINY.image_size)
+    np.testing.assert_allclose(reading.window_boxes, boxes, rtol=1e-5)
+
+
+def test_tight_boxes_are_around_the_visible_pixels():
+    objects = np.zeros((2, 6, 8), np.float32)
+    objects[0, 1:4, 2] = objects[0, 2, 2:7] = 0.5
+    objects[0, 5, 7] = 0.05  # too faint
+    otherwise = jnp.array([[0.0, 0.0, 1.0, 1.0], [1.5, 2.5, 3.5, 4.5]])
+    boxes = tight_boxes(jnp.asarray(objects), otherwise)
+    np.testing.assert_array_equal(boxes, [[2, 1, 7, 4], [1.5, 2.5, 3.5, 4.5]])
