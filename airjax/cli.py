@@ -273,7 +273,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _overview() -> str:
-    lines = [f"  {name:10}{inspect.getdoc(f).splitlines()[0]}" for name, f in COMMANDS.items()]
+    lines = [
+        f"  {name:10}{(inspect.getdoc(f) or '').splitlines()[0]}" for name, f in COMMANDS.items()
+    ]
     return "\n".join(
         [
             "airjax COMMAND ...",
@@ -321,14 +323,16 @@ def _unwrapped(arguments: list[str]) -> Iterator[None]:
 
 
 def _one_line(framed: str) -> str:
-    """What stands in tyro's frame above its first rule, in one line."""
+    """What stands in tyro's frame below its title and above its first rule, in one line.
+
+    The frame is drawn with lines, or with blanks and hyphens where the encoding has no others.
+    """
     lines = []
-    for line in framed.splitlines():
-        text = line.strip("│ ").strip()
-        if set(text) <= set("─╮╯") and lines:
+    for line in framed.splitlines()[1:]:
+        text = line.strip("│| ")
+        if set(text) <= set("─-╰╯"):
             break
-        if line.startswith("│"):
-            lines.append(text)
+        lines.append(text)
     message = " ".join(lines)
     checked = re.fullmatch(r"Error parsing \w+: (\w+) (.*)", message)  # an InputError of a config
     return f"{_flag(checked[1])} {checked[2]}" if checked else message

@@ -51,7 +51,9 @@ class CountELBO(ELBO):
 
     can_infer_discrete = True
 
-    def loss_with_mutable_state(self, rng_key, param_map, model, guide, *args, **kwargs):
+    def loss_with_mutable_state(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, rng_key, param_map, model, guide, *args, **kwargs
+    ):
         """See `numpyro.infer.elbo.ELBO`: the negative ELBO, summed over images."""
 
         def one_particle(key: PRNGKeyArray) -> Float[Array, ""]:
@@ -118,7 +120,8 @@ def _step_sites(trace: dict[str, Site], t: int) -> list[Site]:
 
 def _log_prob(*sites: Site) -> Float[Array, " N"]:
     """The log-probability of traced sites, an image each, scaled as handlers and plates ask."""
-    return sum(
+    terms = (
         (1.0 if site["scale"] is None else site["scale"]) * site["fn"].log_prob(site["value"])
         for site in sites
     )
+    return sum(terms, start=jnp.array(0.0))

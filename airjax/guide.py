@@ -6,7 +6,7 @@ the image, and an encoder reads the object's code (z_what) off that window.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -59,13 +59,14 @@ class Guide(eqx.Module):
                 ``(1 - epsilon) q(n) + epsilon / (T + 1)`` and not from q(n). So no count is given
                 up before the other networks have had time to make something of it.
         """
-        networks: GuideNetworks = eqx_module("guide", self.networks)
+        networks = cast(GuideNetworks, eqx_module("guide", self.networks))
         n = len(images)
+        epsilon = jnp.asarray(exploration, float)
         features = networks.embed(images.reshape(n, -1))
         from_image = linear(networks.rnn.image, features)
         state = GuideState(
             rnn=networks.rnn.initial_state(n),
-            log_odds=jnp.broadcast_to(jnp.log(exploration) - jnp.log1p(-exploration), (n,)),
+            log_odds=jnp.broadcast_to(jnp.log(epsilon) - jnp.log1p(-epsilon), (n,)),
             z_pres=jnp.ones(n),
             z_where=jnp.broadcast_to(networks.z_where_init, (n, 3)),
             z_what=jnp.broadcast_to(networks.z_what_init, (n, self.config.encoder_latent_size)),
@@ -94,15 +95,18 @@ class Guide(eqx.Module):
         # in logarithms: a ratio of small p's has no finite gradient in float32
         log_p = jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
         log_odds = last.log_odds + math.log(p_explored) - log_p
-        z_pres = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p_mixed * last.z_pres))
+        # where, and not a product: the gradient of log(0) must not get through as 0 x infinity
+        p_present = jnp.where(last.z_pres.astype(bool), p_mixed, 0)
+        presence = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p_present))
+        z_pres = jnp.asarray(presence, float)
         present = z_pres.astype(bool)
 
         # relative to the prior, so that untrained windows have the size of objects
         loc, scale = where_prior(self.config)
         where = dist.Normal(loc[None] + where_loc, scale[None] * where_scale)
-        z_where = numpyro.sample(f"z_where_{t}", where.to_event(1).mask(present))
+        z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", where.to_event(1).mask(present)))
 
         x_att = image_to_window(z_where, images, self.config.window_size)
         what = dist.Normal(*networks.encoder(x_att))
-        z_what = numpyro.sample(f"z_what_{t}", what.to_event(1).mask(present))
-        return GuideState(rnn, log_odds, z_pres.astype(float), z_where, z_what)
+        z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what.to_event(1).mask(present)))
+        return GuideState(rnn, log_odds, z_pres, z_where, z_what)

@@ -49,7 +49,7 @@ class Reading(NamedTuple):
     reconstruction: Float[AnyArray, "N H W"]
 
     @property
-    def count(self) -> Int[AnyArray, " N"]:
+    def count(self) -> Int[AnyArray, " N"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The most probable count."""
         return self.count_probs.argmax(-1)
 
@@ -107,7 +107,7 @@ def _read_one(
     model: Model, guide: Guide, image: Float[Array, "H W"], key: PRNGKeyArray, num_paths: int
 ) -> Reading:
     """`Reading` of one image, without the leading axis."""
-    images, steps = image[None], guide.config.model_steps
+    images, steps, size = image[None], guide.config.model_steps, guide.config.image_size
     sample_key, *path_keys = jax.random.split(key, num_paths + 1)
 
     def on_path(key):  # the ELBO draws the same path from the same key
@@ -121,7 +121,7 @@ def _read_one(
     z_where = jnp.concatenate([site["value"] for site in sites["z_where"]])
     z_what = jnp.concatenate([site["value"] for site in sites["z_what"]])
     windows = model.decoder(z_what)
-    objects = window_to_image(z_where, windows, image.shape)
+    objects = window_to_image(z_where, windows, size)
     present = jnp.arange(steps) < count_probs.argmax()
     return Reading(
         elbo=elbo.mean(),
@@ -130,8 +130,8 @@ def _read_one(
         z_where=z_where,
         z_what=z_what,
         windows=windows,
-        window_boxes=window_boxes(z_where, image.shape),
-        tight_boxes=tight_boxes(objects, window_boxes(z_where, image.shape)),
+        window_boxes=window_boxes(z_where, size),
+        tight_boxes=tight_boxes(objects, window_boxes(z_where, size)),
         reconstruction=jnp.where(present[:, None, None], objects, 0).sum(0),
     )
 

@@ -6,6 +6,8 @@ code z_what are drawn, the code is decoded to a small image y_att, that is place
 tutorial.
 """
 
+from typing import cast
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpyro
@@ -60,7 +62,7 @@ class Model(eqx.Module):
             z_pres_prior: other p_t than those of the config's count prior.
             exploration: the guide's; not used here.
         """
-        decoder = eqx_module("decoder", self.decoder)
+        decoder = cast(Decoder, eqx_module("decoder", self.decoder))
         with numpyro.plate("images", len(images)):
             canvas = self.prior(decoder, len(images), z_pres_prior)
             likelihood = dist.Normal(canvas, self.config.likelihood_sd).to_event(2)
@@ -86,19 +88,20 @@ class Model(eqx.Module):
         z_pres: Float[Array, " n"],
     ) -> tuple[Float[Array, "n H W"], Float[Array, " n"]]:
         """One step: presence, place, code; the object is added where present."""
-        z_pres = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p * z_pres))
+        presence = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p * z_pres))
+        z_pres = jnp.asarray(presence, float)
         y = self.object(t, decoder, z_pres.astype(bool))
         # where, and not a product: under a constant z_pres, XLA drops the branch not taken
         canvas = canvas + jnp.where(z_pres.astype(bool)[:, None, None], y, 0)
-        return canvas, z_pres.astype(float)
+        return canvas, z_pres
 
     def object(self, t: int, decoder: Decoder, present: Bool[Array, " n"]) -> Float[Array, "n H W"]:
         """Draws place and code of one object, and decodes and places it in an empty image."""
         n, z = len(present), self.config.encoder_latent_size
         loc, scale = where_prior(self.config)
         where = dist.Normal(loc, scale).expand((n, 3)).to_event(1).mask(present)
-        z_where = numpyro.sample(f"z_where_{t}", where)
+        z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", where))
         what = dist.Normal(0.0, 1.0).expand((n, z)).to_event(1).mask(present)
-        z_what = numpyro.sample(f"z_what_{t}", what)
+        z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what))
         y = window_to_image(z_where, decoder(z_what), self.config.image_size)
-        return numpyro.deterministic(f"y_{t}", y)
+        return jnp.asarray(numpyro.deterministic(f"y_{t}", y))

@@ -48,8 +48,8 @@ def load(data: str, part: Part, data_dir: Path | None = None) -> Dataset:
         InputError: if there is no such data set, or it is damaged or too small to be split.
     """
     if data in POOLS:
-        number = {} if part == "train" else {"num_scenes": NUM_TEST}
-        return make(data, part, SceneConfig(**number), data_dir)
+        scenes = SceneConfig() if part == "train" else SceneConfig(num_scenes=NUM_TEST)
+        return make(data, part, scenes, data_dir)
     path = Path(data)
     if not path.is_file():
         rule = f"must be one of {', '.join(POOLS)}, or the path of an .npz file"

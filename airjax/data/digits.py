@@ -14,8 +14,8 @@ def load_digits(part: str, data_dir: Path | None = None) -> Pool:
     """The first 1,437 (``part="train"``) or last 360 digits; ``data_dir`` is not used."""
     from sklearn.datasets import load_digits as bundled  # heavy: only where used
 
-    pool = bundled()
-    images = np.round(pool.images * (255 / 16)).astype(np.uint8)
+    pixels, labels = bundled(return_X_y=True)
+    images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = np.pad(images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
     rows = slice(None, NUM_TRAIN) if part == "train" else slice(NUM_TRAIN, None)
-    return Pool(images[rows], pool.target[rows].astype(np.int32))
+    return Pool(images[rows], labels[rows].astype(np.int32))

@@ -172,7 +172,7 @@ def tight_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
     """``x0, y0, x1, y1`` around the visible pixels of ``[h, w]``; all of it if none is visible."""
     h, w = pixels.shape
     visible = pixels > VISIBLE
-    rows, columns = visible.any(1), visible.any(0)
+    rows, columns = np.any(visible, axis=1), np.any(visible, axis=0)
     if not rows.any():
         return 0, 0, w, h
     return (
