@@ -8,6 +8,7 @@ import contextlib
 import functools
 import inspect
 import io
+import itertools
 import json
 import os
 import re
@@ -323,17 +324,13 @@ def _unwrapped(arguments: list[str]) -> Iterator[None]:
 
 
 def _one_line(framed: str) -> str:
-    """What stands in tyro's frame below its title and above its first rule, in one line.
+    """What stands in tyro's frame between its title and its next rule, in one line.
 
     The frame is drawn with lines, or with blanks and hyphens where the encoding has no others.
     """
-    lines = []
-    for line in framed.splitlines()[1:]:
-        text = line.strip("│| ")
-        if set(text) <= set("─-╰╯"):
-            break
-        lines.append(text)
-    message = " ".join(lines)
+    texts = [line.strip("│| ") for line in framed.splitlines()[1:]]  # all but the title
+    parts = [text if set(text) - set("─-╰╯") else "" for text in texts]  # rules are ""
+    message = " ".join(itertools.takewhile(bool, itertools.dropwhile(lambda part: not part, parts)))
     checked = re.fullmatch(r"Error parsing \w+: (\w+) (.*)", message)  # an InputError of a config
     return f"{_flag(checked[1])} {checked[2]}" if checked else message
 

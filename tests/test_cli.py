@@ -133,7 +133,11 @@ def mistake(line: str, capsys) -> str:
     ("line", "told"),
     [
         ("train --steps 0", "--steps must be at least 1, got 0"),
-        ("train --steps x", "--steps: invalid literal for int() with base 10: 'x'"),
+        (
+            "train --steps x",
+            "--steps: no type matching {None}|INT could be instantiated from ['x']",
+        ),
+        ("train --batch-size x", "--batch-size: invalid literal for int() with base 10: 'x'"),
         ("train --batch-size -3", "--batch-size must be at least 1, got -3"),
         ("train -lr 0", "--learning-rate must be positive, got 0.0"),
         ("train --learning-rate nan", "--learning-rate must be positive, got nan"),
