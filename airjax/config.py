@@ -31,7 +31,10 @@ class ModelConfig:
         predict_net: hidden sizes of the net from the LSTM's state to z_pres and z_where.
         encoder_net: hidden sizes of the net from x_att to z_what.
         decoder_net: hidden sizes of the net from z_what to y_att.
-        embed_net: sizes of the net between the image and the LSTM; none when empty.
+        embed_channels: channels of the convolution that reads the image (kernel: half a window,
+            stride: a quarter); 0 is none, as in the tutorial.
+        embed_net: sizes of the net between that (or the flat image) and the LSTM; none when empty,
+            as in the tutorial.
         non_linearity: of all hidden layers.
         decoder_output_bias: added to the decoder's output; below 0, objects begin mostly empty.
         decoder_output_use_sigmoid: squash the decoder's output to (0, 1).
@@ -51,7 +54,8 @@ class ModelConfig:
     predict_net: tuple[int, ...] = (200,)
     encoder_net: tuple[int, ...] = (200,)
     decoder_net: tuple[int, ...] = (200,)
-    embed_net: tuple[int, ...] = ()
+    embed_channels: int = 32
+    embed_net: tuple[int, ...] = (256,)
     non_linearity: NonLinearity = "relu"
     decoder_output_bias: float = -2.0
     decoder_output_use_sigmoid: bool = True
@@ -66,6 +70,8 @@ class ModelConfig:
             self, "z_pres_prior", "scale_prior_mean", "scale_prior_sd", "pos_prior_sd",
             "likelihood_sd",
         )  # fmt: skip
+        if self.embed_channels < 0:
+            raise InputError("embed_channels", "must be at least 0", self.embed_channels)
         finite(self, "pos_prior_mean", "decoder_output_bias")
         one_of(self, "non_linearity", get_args(NonLinearity))
 
@@ -87,7 +93,7 @@ class TrainConfig:
 
     Attributes:
         data: name of a data set, or path of an .npz of images.
-        steps: number of gradient steps; 2,500 for digits and 6,000 for all else unless given.
+        steps: number of gradient steps; 2,000 for digits and 5,000 for all else unless given.
         batch_size: images a step.
         learning_rate: of Adam, at its highest.
         exploration_steps: steps in which the guide's exploration of counts falls from 1 to 0; so
@@ -100,7 +106,7 @@ class TrainConfig:
     data: str = "digits"
     steps: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None
     batch_size: Annotated[int, tyro.conf.arg(aliases=("-b",))] = 64
-    learning_rate: Annotated[float, tyro.conf.arg(aliases=("-lr",))] = 1e-3
+    learning_rate: Annotated[float, tyro.conf.arg(aliases=("-lr",))] = 2e-3
     exploration_steps: int = 500
     seed: int = 0
     progress_every: int = 100
@@ -108,7 +114,7 @@ class TrainConfig:
 
     def __post_init__(self):
         if self.steps is None:
-            object.__setattr__(self, "steps", 2500 if self.data == "digits" else 6000)
+            object.__setattr__(self, "steps", 2000 if self.data == "digits" else 5000)
         at_least_1(self, "steps", "batch_size", "exploration_steps", "progress_every", "eval_every")
         positive(self, "learning_rate")
         if not 0 <= self.seed < 2**32:

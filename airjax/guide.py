@@ -62,7 +62,7 @@ class Guide(eqx.Module):
         networks = cast(GuideNetworks, eqx_module("guide", self.networks))
         n = len(images)
         epsilon = jnp.asarray(exploration, float)
-        features = networks.embed(images.reshape(n, -1))
+        features = networks.embed(images)
         from_image = linear(networks.rnn.image, features)
         state = GuideState(
             rnn=networks.rnn.initial_state(n),

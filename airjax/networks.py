@@ -31,6 +31,7 @@ class MLP(eqx.Module):
     """Linear layers of the given sizes (the first is the input's), a non-linearity between them."""
 
     layers: list[eqx.nn.Linear]
+    sizes: tuple[int, ...] = eqx.field(static=True)
     non_linearity: str = eqx.field(static=True)
     final_non_linearity: bool = eqx.field(static=True)
 
@@ -46,16 +47,20 @@ class MLP(eqx.Module):
         self.layers = [
             eqx.nn.Linear(i, o, key=k) for i, o, k in zip(sizes, sizes[1:], keys, strict=False)
         ]
+        self.sizes = tuple(sizes)
         self.non_linearity = non_linearity
         self.final_non_linearity = final_non_linearity
 
     def __call__(self, x: Float[Array, "N i"]) -> Float[Array, "N o"]:
-        activate = _NON_LINEARITIES[self.non_linearity]
         for i, layer in enumerate(self.layers):
             x = linear(layer, x)
             if self.final_non_linearity or i + 1 < len(self.layers):
-                x = activate(x)
+                x = self.activate(x)
         return x
+
+    def activate(self, x: Array) -> Array:
+        """The non-linearity."""
+        return _NON_LINEARITIES[self.non_linearity](x)
 
 
 class LSTMState(NamedTuple):
@@ -157,10 +162,63 @@ class Predict(eqx.Module):
         return jax.nn.sigmoid(a[:, 0]), a[:, 1:4], jax.nn.softplus(a[:, 4:])
 
 
+class Embed(eqx.Module):
+    """The image to the features that the LSTM reads: a convolution, if there is one, then an MLP.
+
+    The kernel of the convolution is half a window wide, its stride a quarter. The paper's network
+    reads the flat image; with shared weights over places, close pairs are told apart sooner.
+    """
+
+    conv: eqx.nn.Linear | None
+    mlp: MLP
+    stride: int = eqx.field(static=True)
+
+    def __init__(self, config: ModelConfig, sizes: Sequence[int], *, key: PRNGKeyArray):
+        keys = jax.random.split(key)
+        self.stride = max(1, config.window_size // 4)
+        height, width = config.image_size
+        channels = config.embed_channels
+        self.conv = (
+            eqx.nn.Linear((2 * self.stride) ** 2, channels, key=keys[0]) if channels else None
+        )
+        cells = -(-height // self.stride) * -(-width // self.stride)
+        flat = cells * channels if channels else height * width
+        self.mlp = MLP((flat, *sizes), config.non_linearity, key=keys[1], final_non_linearity=True)
+
+    @property
+    def size(self) -> int:
+        """The number of features."""
+        return self.mlp.sizes[-1]
+
+    def __call__(self, images: Float[Array, "N H W"]) -> Float[Array, "N features"]:
+        if self.conv is None:
+            return self.mlp(images.reshape(len(images), -1))
+        cells = patches(images, self.stride)
+        features = self.mlp.activate(linear(self.conv, cells))
+        return self.mlp(features.reshape(len(images), -1))
+
+
+def patches(images: Float[Array, "N H W"], stride: int) -> Float[Array, "cells pixels"]:
+    """Overlapping squares of side 2 stride, one every ``stride`` pixels, that cover each image:
+    image by image, row by row.
+
+    A convolution is a matrix product with these; XLA's own convolutions take many times as long on
+    CPUs. Outside the image is 0.
+    """
+    n, height, width = images.shape
+    rows, columns = -(-height // stride), -(-width // stride)
+    down, across = (rows + 1) * stride - height, (columns + 1) * stride - width
+    padding = ((0, 0), (down // 2, -(-down // 2)), (across // 2, -(-across // 2)))
+    tiles = jnp.pad(images, padding).reshape(n, rows + 1, stride, columns + 1, stride)
+    tiles = tiles.transpose(0, 1, 3, 2, 4).reshape(n, rows + 1, columns + 1, stride * stride)
+    quarters = (tiles[:, i : i + rows, j : j + columns] for i in (0, 1) for j in (0, 1))
+    return jnp.concatenate(list(quarters), axis=-1).reshape(n * rows * columns, -1)
+
+
 class GuideNetworks(eqx.Module):
     """All networks of the guide, and the latents that it reads before the first step."""
 
-    embed: MLP
+    embed: Embed
     rnn: LSTM
     predict: Predict
     encoder: Encoder
@@ -169,11 +227,9 @@ class GuideNetworks(eqx.Module):
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         keys = jax.random.split(key, 4)
-        height, width = config.image_size
-        sizes = (height * width, *config.embed_net)
         z = config.encoder_latent_size
-        self.embed = MLP(sizes, config.non_linearity, key=keys[0], final_non_linearity=True)
-        self.rnn = LSTM(sizes[-1], 3 + z + 1, config.rnn_hidden_size, key=keys[1])
+        self.embed = Embed(config, config.embed_net, key=keys[0])
+        self.rnn = LSTM(self.embed.size, 3 + z + 1, config.rnn_hidden_size, key=keys[1])
         self.predict = Predict(config, key=keys[2])
         self.encoder = Encoder(config, key=keys[3])
         self.z_where_init, self.z_what_init = jnp.zeros(3), jnp.zeros(z)

@@ -17,6 +17,7 @@ TINY = ModelConfig(
     predict_net=(4,),
     encoder_net=(4,),
     decoder_net=(4,),
+    embed_channels=2,
     embed_net=(),
     image_size=(5, 6),
 )

@@ -15,6 +15,7 @@ OTHER = Config(
     ModelConfig(
         model_steps=5,
         predict_net=(),
+        embed_channels=0,
         embed_net=(3, 4),
         non_linearity="silu",
         decoder_output_use_sigmoid=False,
@@ -38,6 +39,7 @@ OTHER = Config(
         ("encoder_net", (5, 0), "must be at least 1, got (5, 0)"),
         ("decoder_net", (-1, 5), "must be at least 1, got (-1, 5)"),
         ("embed_net", (0,), "must be at least 1, got (0,)"),
+        ("embed_channels", -1, "must be at least 0, got -1"),
         ("image_size", (50, 0), "must be at least 1, got (50, 0)"),
         ("z_pres_prior", 0.0, "must be positive, got 0.0"),
         ("z_pres_prior", INF, "must be positive, got inf"),
