@@ -79,19 +79,29 @@ def load_model(folder: Path) -> tuple[Model, Guide]:
         raise InputError(name, f"must be a safetensors file: {error}") from None
     text = json.dumps(manifest["model"])
     config = from_json(ModelConfig, text, f"{folder / MANIFEST}: model")
-    return _filled(config, arrays, name)
+    return from_arrays(config, arrays, name)
+
+
+def _networks(model: Model, guide: Guide) -> dict[str, Any]:
+    return {"decoder": model.decoder, "guide": guide.networks, "baseline": guide.baseline}
 
 
 def _named(model: Model, guide: Guide) -> dict[str, Any]:
     """The arrays of both programs by their path, ``decoder.mlp.layers.0.weight`` and so on."""
-    networks = {"decoder": model.decoder, "guide": guide.networks}
-    leaves = jax.tree_util.tree_leaves_with_path(networks)
+    leaves = jax.tree_util.tree_leaves_with_path(_networks(model, guide))
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
-def _filled(config: ModelConfig, arrays: dict[str, np.ndarray], name: str) -> tuple[Model, Guide]:
-    """Programs of this config with these arrays as their weights."""
-    empty = eqx.filter_eval_shape(untrained, config, 0)
+def from_arrays(
+    config: ModelConfig, arrays: dict[str, np.ndarray], name: str
+) -> tuple[Model, Guide]:
+    """Programs of this config with these arrays, named as in a model's file, as their weights.
+
+    Raises:
+        InputError: if they are not exactly the weights of such programs; it names ``name``.
+    """
+    baseline = any(key.startswith("baseline.") for key in arrays)
+    empty = eqx.filter_eval_shape(untrained, config, 0, baseline)
     wanted = _named(*empty)
     if set(arrays) != set(wanted):
         odd = sorted(set(arrays) ^ set(wanted))[0]
@@ -102,9 +112,10 @@ def _filled(config: ModelConfig, arrays: dict[str, np.ndarray], name: str) -> tu
             rule = f"{key} must be {want.dtype}{list(want.shape)}"
             raise InputError(name, rule, f"{have.dtype}{list(have.shape)}")
     leaves = [jax.numpy.asarray(arrays[key]) for key in wanted]
-    like = {"decoder": empty[0].decoder, "guide": empty[1].networks}
+    like = _networks(*empty)
     filled = jax.tree.unflatten(jax.tree.structure(like), leaves)
-    return Model(config, filled["decoder"]), Guide(config, filled["guide"])
+    guide = type(empty[1])(config, filled["guide"], filled["baseline"])
+    return Model(config, filled["decoder"]), guide
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -11,6 +11,9 @@ import tyro
 from airjax.errors import InputError
 
 NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "silu"]
+GuideName = Literal["window", "basic"]
+EstimatorName = Literal["count", "score", "iwae"]
+Annealing = Literal["none", "lin", "exp"]
 
 
 @dataclass(frozen=True)
@@ -20,38 +23,48 @@ class ModelConfig:
     Attributes:
         model_steps: T, the most objects an image can have.
         z_pres_prior: k, the prior's ratio p(n + 1) / p(n) between the probabilities of counts.
+        z_pres_prior_raw: take z_pres_prior as the probability of z_pres_t = 1 at each step instead.
         scale_prior_mean: prior mean of the scale s; an object's window is W / s pixels wide.
         scale_prior_sd: prior standard deviation of s.
         pos_prior_mean: prior mean of the position x, y.
         pos_prior_sd: prior standard deviation of x, y.
         likelihood_sd: standard deviation of a pixel around the canvas.
+        masking: leave z_where and z_what of absent objects out of the log-probability.
+        guide: window reads z_what off a window cut out of the image; basic has no window, and
+            reads z_what from the LSTM's state.
         window_size: side of the windows x_att and y_att, in their own pixels.
         encoder_latent_size: Z, the size of z_what.
         rnn_hidden_size: size of the guide's LSTM.
         predict_net: hidden sizes of the net from the LSTM's state to z_pres and z_where.
+        bl_predict_net: hidden sizes of the net from the baseline's LSTM to the baseline's value.
         encoder_net: hidden sizes of the net from x_att to z_what.
         decoder_net: hidden sizes of the net from z_what to y_att.
         embed_channels: channels of the convolution that reads the image (kernel: half a window,
             stride: a quarter); 0 is none, as in the tutorial.
-        embed_net: sizes of the net between that (or the flat image) and the LSTM; none when empty,
-            as in the tutorial.
+        embed_net: sizes of the net between that (or the flat image) and the LSTM, and likewise for
+            the baseline's; none when empty, as in the tutorial.
         non_linearity: of all hidden layers.
         decoder_output_bias: added to the decoder's output; below 0, objects begin mostly empty.
         decoder_output_use_sigmoid: squash the decoder's output to (0, 1).
+        baseline_scalar: the baseline's value is its net's output times this.
         image_size: H and W in pixels; taken from the data when training.
     """
 
     model_steps: Annotated[int, tyro.conf.arg(aliases=("-t",))] = 3
     z_pres_prior: float = 0.01
+    z_pres_prior_raw: bool = False
     scale_prior_mean: float = 3.0
     scale_prior_sd: float = 0.2
     pos_prior_mean: float = 0.0
     pos_prior_sd: float = 1.0
     likelihood_sd: float = 0.3
+    masking: bool = True
+    guide: GuideName = "window"
     window_size: int = 20
     encoder_latent_size: int = 50
     rnn_hidden_size: int = 256
     predict_net: tuple[int, ...] = (200,)
+    bl_predict_net: tuple[int, ...] = (200,)
     encoder_net: tuple[int, ...] = (200,)
     decoder_net: tuple[int, ...] = (200,)
     embed_channels: int = 32
@@ -59,21 +72,26 @@ class ModelConfig:
     non_linearity: NonLinearity = "relu"
     decoder_output_bias: float = -2.0
     decoder_output_use_sigmoid: bool = True
+    baseline_scalar: float = 1.0
     image_size: Annotated[tuple[int, int], tyro.conf.Suppress] = (50, 50)
 
     def __post_init__(self):
         at_least_1(
             self, "model_steps", "window_size", "encoder_latent_size", "rnn_hidden_size",
-            "predict_net", "encoder_net", "decoder_net", "embed_net", "image_size",
+            "predict_net", "bl_predict_net", "encoder_net", "decoder_net", "embed_net",
+            "image_size",
         )  # fmt: skip
         positive(
             self, "z_pres_prior", "scale_prior_mean", "scale_prior_sd", "pos_prior_sd",
-            "likelihood_sd",
+            "likelihood_sd", "baseline_scalar",
         )  # fmt: skip
         if self.embed_channels < 0:
             raise InputError("embed_channels", "must be at least 0", self.embed_channels)
         finite(self, "pos_prior_mean", "decoder_output_bias")
         one_of(self, "non_linearity", get_args(NonLinearity))
+        one_of(self, "guide", get_args(GuideName))
+        if self.z_pres_prior_raw and self.z_pres_prior >= 1:
+            raise InputError("z_pres_prior", "must be below 1, as raw", self.z_pres_prior)
 
     def with_image_size(self, image_size: tuple[int, int]) -> "ModelConfig":
         """These settings for images of this height and width.
@@ -89,34 +107,34 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The training of one run.
+    """The training of one run: what matters first.
 
     Attributes:
         data: name of a data set, or path of an .npz of images.
-        steps: number of gradient steps; 2,000 for digits and 5,000 for all else unless given.
+        steps: number of gradient steps; 2,000 for digits and 6,000 for all else unless given.
         batch_size: images a step.
-        learning_rate: of Adam, at its highest.
-        exploration_steps: steps in which the guide's exploration of counts falls from 1 to 0; so
-            no count is given up before the networks can make something of it.
+        learning_rate: of Adam, at its highest; 0.002 unless given, or 0.0003 where the gradient has
+            the noise of score functions.
+        estimator: of the ELBO's gradient: count sums over the count exactly, score has a score
+            function and baselines (the tutorial's), iwae is the importance-weighted bound.
         seed: of initialisation, mini-batches and noise.
-        progress_every: steps between two lines of progress.
-        eval_every: steps between two evaluations on held-out images.
     """
 
     data: str = "digits"
     steps: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None
     batch_size: Annotated[int, tyro.conf.arg(aliases=("-b",))] = 64
-    learning_rate: Annotated[float, tyro.conf.arg(aliases=("-lr",))] = 2e-3
-    exploration_steps: int = 500
+    learning_rate: Annotated[float | None, tyro.conf.arg(aliases=("-lr",))] = None
+    estimator: EstimatorName = "count"
     seed: int = 0
-    progress_every: int = 100
-    eval_every: int = 500
 
     def __post_init__(self):
         if self.steps is None:
-            object.__setattr__(self, "steps", 2000 if self.data == "digits" else 5000)
-        at_least_1(self, "steps", "batch_size", "exploration_steps", "progress_every", "eval_every")
+            object.__setattr__(self, "steps", 2000 if self.data == "digits" else 6000)
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", 3e-4 if self.estimator == "score" else 2e-3)
+        at_least_1(self, "steps", "batch_size")
         positive(self, "learning_rate")
+        one_of(self, "estimator", get_args(EstimatorName))
         if not 0 <= self.seed < 2**32:
             raise InputError("seed", "must be 0 to 2**32 - 1", self.seed)
 
@@ -126,6 +144,74 @@ class TrainConfig:
         assert self.steps is not None
         return self.steps
 
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate, default or given."""
+        assert self.learning_rate is not None
+        return self.learning_rate
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """Settings of the estimators.
+
+    Attributes:
+        particles: K, the guide's paths an image; averaged over, or (iwae) weighted by importance.
+        exploration_steps: steps in which the guide's exploration of counts falls from 1 to 0; so
+            no count is given up before the networks can make something of it.
+        baselines: of the estimator score.
+        baseline_learning_rate: of Adam for the baselines.
+    """
+
+    particles: int = 1
+    exploration_steps: int = 500
+    baselines: bool = True
+    baseline_learning_rate: Annotated[float, tyro.conf.arg(aliases=("-blr",))] = 0.01
+
+    def __post_init__(self):
+        at_least_1(self, "particles", "exploration_steps")
+        positive(self, "baseline_learning_rate")
+
+
+@dataclass(frozen=True)
+class AnnealConfig:
+    """How z_pres_prior changes while training.
+
+    Attributes:
+        anneal_prior: not at all, linearly, or exponentially.
+        anneal_prior_to: its last value.
+        anneal_prior_begin: step after which it changes.
+        anneal_prior_duration: steps that the change takes.
+    """
+
+    anneal_prior: Annealing = "none"
+    anneal_prior_to: float = 1e-7
+    anneal_prior_begin: int = 0
+    anneal_prior_duration: int = 100_000
+
+    def __post_init__(self):
+        one_of(self, "anneal_prior", get_args(Annealing))
+        positive(self, "anneal_prior_to")
+        at_least_1(self, "anneal_prior_duration")
+        if self.anneal_prior_begin < 0:
+            raise InputError("anneal_prior_begin", "must be at least 0", self.anneal_prior_begin)
+
+
+@dataclass(frozen=True)
+class ProgressConfig:
+    """What is told on the way.
+
+    Attributes:
+        progress_every: steps between two lines of progress.
+        eval_every: steps between two evaluations on held-out images.
+    """
+
+    progress_every: int = 100
+    eval_every: int = 500
+
+    def __post_init__(self):
+        at_least_1(self, "progress_every", "eval_every")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -133,6 +219,18 @@ class Config:
 
     train: TrainConfig = field(default_factory=TrainConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    anneal: AnnealConfig = field(default_factory=AnnealConfig)
+    progress: ProgressConfig = field(default_factory=ProgressConfig)
+
+    def __post_init__(self):
+        if self.train.estimator != "score" and not self.model.masking:
+            rule = "must be score without masking (the count is summed over masked programs)"
+            raise InputError("estimator", rule, self.train.estimator)
+        if self.model.z_pres_prior_raw and self.anneal.anneal_prior_to >= 1:
+            raise InputError(
+                "anneal_prior_to", "must be below 1, as raw", self.anneal.anneal_prior_to
+            )
 
 
 def at_least_1(config: Any, *names: str) -> None:

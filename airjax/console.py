@@ -52,15 +52,18 @@ class TrainingProgress:
             )
 
 
-def report_tables(report: dict[str, Any]) -> list[Table]:
-    """The scores of `airjax.metrics.evaluate` for reading, and the confusion matrix."""
+def report_tables(report: dict[str, Any]) -> list[str | Table]:
+    """The scores of `airjax.metrics` with their settings, for reading, and the confusion matrix."""
     s = report["settings"]
     title = (
         f"{s['n']} images of {s['data']} ({s['part']} part), "
         f"K = {s['num_paths']} paths, seed {s['seed']}, airjax {s['version']}"
     )
-    table = Table("", "", title=title, title_justify="left", show_header=False)
+    table = Table("", "", show_header=False)
     table.add_row("ELBO (nats an image)", f"{report['elbo']:.2f}")
+    if "iwae" in report:
+        name = f"importance-weighted bound, {s['particles']} particles (nats an image)"
+        table.add_row(name, f"{report['iwae']:.2f}")
     table.add_row(
         "reconstruction error (mean square a pixel)", f"{report['reconstruction_mse']:.5f}"
     )
@@ -75,12 +78,12 @@ def report_tables(report: dict[str, Any]) -> list[Table]:
             value = report.get(key, {}).get(score)
             if value is not None:
                 table.add_row(f"{name}, {label}", f"{value:.3f}")
-    tables = [table]
+    tables: list[str | Table] = [title, table]
     if "confusion_matrix" in report:
         matrix = report["confusion_matrix"]
         title = "true count (row), most probable count (column)"
-        counts = Table("", *map(str, range(len(matrix))), title=title, title_justify="left")
+        counts = Table("", *map(str, range(len(matrix))))
         for i, row in enumerate(matrix):
             counts.add_row(str(i), *map(str, row))
-        tables.append(counts)
+        tables += [title, counts]
     return tables

@@ -1,5 +1,6 @@
 """Estimators of the ELBO: NumPyro `ELBO` objects, for `numpyro.infer.SVI` with any optimiser."""
 
+import math
 from typing import Any
 
 import jax
@@ -55,58 +56,173 @@ class CountELBO(ELBO):
         self, rng_key, param_map, model, guide, *args, **kwargs
     ):
         """See `numpyro.infer.elbo.ELBO`: the negative ELBO, summed over images."""
-
-        def one_particle(key: PRNGKeyArray) -> Float[Array, ""]:
-            return self.per_image(key, param_map, model, guide, *args, **kwargs).sum()
-
-        if self.num_particles == 1:
-            elbo = one_particle(rng_key)
-        else:
-            keys = jax.random.split(rng_key, self.num_particles)
-            elbo = self.vectorize_particles_fn(one_particle, keys).mean()
+        elbo = self.per_image(rng_key, param_map, model, guide, *args, **kwargs).sum()
         return {"loss": -elbo, "mutable_state": None}
 
     def per_image(
         self, rng_key: PRNGKeyArray, param_map: dict[str, Any], model, guide, *args, **kwargs
     ) -> Float[Array, " N"]:
-        """One draw of each image's ELBO."""
-        path = handlers.seed(handlers.substitute(guide, param_map), rng_key)
-        q = _trace(handlers.substitute(path, substitute_fn=all_on), *args, **kwargs)
-        steps = sum(name.startswith("z_pres_") for name in q)
-        model = handlers.substitute(model, param_map)
-        values = {name: site["value"] for name, site in q.items() if site["type"] == "sample"}
-        full = _trace(handlers.substitute(model, values), *args, **kwargs)
+        """One draw of each image's ELBO, from ``num_particles`` paths."""
 
-        p = jnp.stack([q[f"z_pres_{t}"]["fn"].probs for t in range(steps)])
-        log_q_n = log_count_probs(p)
-        # of each step's place and code, given that the step is on: [T, N]
-        log_q_z = jnp.stack([_log_prob(*_step_sites(q, t)) for t in range(steps)])
-        log_p_z = jnp.stack([_log_prob(*_step_sites(full, t)) for t in range(steps)])
+        def path(key: PRNGKeyArray):
+            return _counts_on_a_path(key, param_map, model, guide, *args, **kwargs)
 
-        # objects are handed to the replays as values: were each replay to decode them anew, the
-        # backward pass would go through the decoder once a count
-        objects = {f"y_{t}": full[f"y_{t}"]["value"] for t in range(steps) if f"y_{t}" in full}
-        once = {site["name"] for t in range(steps) for site in _step_sites(full, t)}
+        if self.num_particles == 1:
+            paths = jax.tree.map(lambda x: x[None], path(rng_key))
+        else:
+            keys = jax.random.split(rng_key, self.num_particles)
+            paths = self.vectorize_particles_fn(path, keys)
+        log_q_n, log_w_n, scale = paths
+        return self.bound(log_q_n, log_w_n, scale[0])
 
-        def log_p_rest(n: int) -> Float[Array, " N"]:
-            """log p(n) and the likelihood, under the count n."""
-            count = {f"z_pres_{t}": jnp.full(p.shape[1:], float(t < n)) for t in range(steps)}
-            replay = _trace(
-                handlers.substitute(model, {**values, **objects, **count}), *args, **kwargs
-            )
-            sites = (site for name, site in replay.items() if name not in once)
-            return _log_prob(*(site for site in sites if site["type"] == "sample"))
+    def bound(
+        self,
+        log_q_n: Float[Array, "K counts N"],
+        log_w_n: Float[Array, "K counts N"],
+        scale: Float[Array, ""],
+    ) -> Float[Array, " N"]:
+        """The ELBO given, for K paths, q(n) and the rest: log w_n = log p(x, n, z) - log q(z).
 
-        # not vmapped: with each count a constant, XLA folds the canvases into running sums
-        log_p_rests = jnp.stack([log_p_rest(n) for n in range(steps + 1)])
-        on = jnp.tri(steps + 1, steps, -1)  # row n: the first n steps are on
-        scale = 1.0 if q["z_pres_0"]["scale"] is None else q["z_pres_0"]["scale"]
-        log_ratio = log_p_rests - scale * log_q_n + on @ (log_p_z - log_q_z)
-        return (jnp.exp(log_q_n) * log_ratio).sum(0)
+        ``scale`` is what handlers and the plate ask for; log_w_n has it already.
+        """
+        return (jnp.exp(log_q_n) * (log_w_n - scale * log_q_n)).sum(1).mean(0)
+
+
+class CountIWAE(CountELBO):
+    """The importance-weighted bound (Burda et al., 2016) on K paths, the count summed out.
+
+    With w_n of `CountELBO`, the mean over K paths is an unbiased estimate of p(x, n). So, for any
+    q(n) made from these paths (here the mean of theirs),
+
+        sum_n q(n) [ log (1/K sum_k w_n^k) - log q(n) ]
+
+    is a lower bound of log p(x) in the mean (Jensen's inequality), with gradients for the count's
+    probabilities too; K = 1 is the ELBO.
+    """
+
+    def bound(self, log_q_n, log_w_n, scale):
+        """The bound, of K paths together."""
+        log_q_n = jax.nn.logsumexp(log_q_n, axis=0) - math.log(len(log_q_n))
+        log_w_n = jax.nn.logsumexp(log_w_n / scale, axis=0) - math.log(len(log_w_n))
+        return scale * (jnp.exp(log_q_n) * (log_w_n - log_q_n)).sum(0)
+
+
+class ScoreELBO(ELBO):
+    """The ELBO of sampled counts, its gradient with score functions and baselines (NVIL; Mnih and
+    Gregor, 2014), as in the tutorial.
+
+    Beside the gradient through reparameterised noise, each z_pres_t adds that of
+
+        stop_gradient(C_t - b_t) log q(z_pres_t)
+
+    where C_t, its downstream cost, is what z_pres_t can still influence: the likelihood and the
+    terms log p - log q of steps t and later. b_t is the guide's deterministic site ``baseline_t``
+    (0 where there is none), trained by the squared error (C_t - b_t)^2, which no other parameter
+    receives a gradient of. The loss has the value of the negative ELBO.
+    """
+
+    can_infer_discrete = True
+
+    def loss_with_mutable_state(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, rng_key, param_map, model, guide, *args, **kwargs
+    ):
+        """See `numpyro.infer.elbo.ELBO`: the negative ELBO, summed over images."""
+
+        def one_particle(key: PRNGKeyArray) -> Float[Array, ""]:
+            return _score_loss(key, param_map, model, guide, *args, **kwargs)
+
+        if self.num_particles == 1:
+            loss = one_particle(rng_key)
+        else:
+            keys = jax.random.split(rng_key, self.num_particles)
+            loss = self.vectorize_particles_fn(one_particle, keys).mean()
+        return {"loss": loss, "mutable_state": None}
+
+
+ESTIMATORS: dict[str, type[ELBO]] = {"count": CountELBO, "score": ScoreELBO, "iwae": CountIWAE}
+
+
+def _counts_on_a_path(
+    key: PRNGKeyArray, param_map: dict[str, Any], model, guide, *args, **kwargs
+) -> tuple[Float[Array, "counts N"], Float[Array, "counts N"], Float[Array, ""]]:
+    """Of one path with every step on: log q(n), and log w_n = log p(x, n, z_{<n}) - log q(z_{<n}),
+    for each count n; and the scale of q's sites."""
+    path = handlers.seed(handlers.substitute(guide, param_map), key)
+    q = _trace(handlers.substitute(path, substitute_fn=all_on), *args, **kwargs)
+    steps = _steps(q)
+    model = handlers.substitute(model, param_map)
+    values = _values(q)
+    full = _trace(handlers.substitute(model, values), *args, **kwargs)
+
+    p = jnp.stack([q[f"z_pres_{t}"]["fn"].probs for t in range(steps)])
+    # of each step's place and code, given that the step is on: [T, N]
+    log_q_z = jnp.stack([_log_prob(*_step_sites(q, t)) for t in range(steps)])
+    log_p_z = jnp.stack([_log_prob(*_step_sites(full, t)) for t in range(steps)])
+
+    # objects are handed to the replays as values: were each replay to decode them anew, the
+    # backward pass would go through the decoder once a count
+    objects = {f"y_{t}": full[f"y_{t}"]["value"] for t in range(steps) if f"y_{t}" in full}
+    once = {site["name"] for t in range(steps) for site in _step_sites(full, t)}
+
+    def log_p_rest(n: int) -> Float[Array, " N"]:
+        """log p(n) and the likelihood, under the count n."""
+        count = {f"z_pres_{t}": jnp.full(p.shape[1:], float(t < n)) for t in range(steps)}
+        replay = _trace(handlers.substitute(model, {**values, **objects, **count}), *args, **kwargs)
+        sites = (site for name, site in replay.items() if name not in once)
+        return _log_prob(*(site for site in sites if site["type"] == "sample"))
+
+    # not vmapped: with each count a constant, XLA folds the canvases into running sums
+    log_p_rests = jnp.stack([log_p_rest(n) for n in range(steps + 1)])
+    on = jnp.tri(steps + 1, steps, -1)  # row n: the first n steps are on
+    scale = jnp.asarray(1.0 if q["z_pres_0"]["scale"] is None else q["z_pres_0"]["scale"])
+    return log_count_probs(p), log_p_rests + on @ (log_p_z - log_q_z), scale
+
+
+def _score_loss(
+    key: PRNGKeyArray, param_map: dict[str, Any], model, guide, *args, **kwargs
+) -> Float[Array, ""]:
+    """One draw of `ScoreELBO`, summed over images."""
+    detached = jax.lax.stop_gradient
+    q = _trace(handlers.seed(handlers.substitute(guide, param_map), key), *args, **kwargs)
+    p = _trace(
+        handlers.substitute(handlers.substitute(model, param_map), _values(q)), *args, **kwargs
+    )
+    steps = range(_steps(q))
+    presence = [_log_prob(q[f"z_pres_{t}"]) for t in steps]
+    of_steps = {f"z_pres_{t}" for t in steps}
+    of_steps |= {site["name"] for t in steps for site in _step_sites(q, t)}
+    likelihood = _log_prob(
+        *(site for name, site in p.items() if site["type"] == "sample" and name not in of_steps)
+    )
+    # log p - log q of each step; z_pres has the score function in place of a path derivative
+    terms = [
+        _log_prob(p[f"z_pres_{t}"], *_step_sites(p, t))
+        - _log_prob(*_step_sites(q, t))
+        - detached(presence[t])
+        for t in steps
+    ]
+    elbo = likelihood + sum(terms)
+    score, error, downstream = jnp.array(0.0), jnp.array(0.0), likelihood
+    for t in reversed(steps):
+        downstream = downstream + terms[t]
+        cost = detached(downstream)
+        baseline = q[f"baseline_{t}"]["value"] if f"baseline_{t}" in q else jnp.array(0.0)
+        score += detached(cost - baseline) * presence[t]
+        error += (cost - baseline) ** 2
+    surrogate = (error - elbo - score).sum()
+    return -detached(elbo.sum()) + surrogate - detached(surrogate)
 
 
 def _trace(program, *args, **kwargs) -> dict[str, Site]:
     return handlers.trace(program).get_trace(*args, **kwargs)
+
+
+def _steps(trace: dict[str, Site]) -> int:
+    return sum(name.startswith("z_pres_") for name in trace)
+
+
+def _values(trace: dict[str, Site]) -> dict[str, Array]:
+    return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
 
 
 def _step_sites(trace: dict[str, Site], t: int) -> list[Site]:

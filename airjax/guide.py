@@ -18,7 +18,7 @@ from numpyro.contrib.module import eqx_module
 
 from airjax.config import ModelConfig
 from airjax.model import where_prior
-from airjax.networks import GuideNetworks, LSTMState, linear
+from airjax.networks import Baseline, GuideNetworks, LSTMState, linear
 from airjax.spatial import image_to_window
 
 
@@ -32,17 +32,24 @@ class GuideState(NamedTuple):
     z_where: Float[Array, "N 3"]
     z_what: Float[Array, "N Z"]
 
+    @property
+    def latents(self) -> Float[Array, "N latents"]:
+        """What the recurrent networks read of the step before."""
+        return jnp.concatenate([self.z_where, self.z_what, self.z_pres[:, None]], axis=-1)
+
 
 class Guide(eqx.Module):
     """The guide with its networks.
 
     Called on images ``[N, H, W]`` in [0, 1] it is a NumPyro program with the sites ``z_pres_t``
     [N], ``z_where_t`` [N, 3] and ``z_what_t`` [N, Z], masked as the model's, and the parameter
-    ``guide$params``.
+    ``guide$params``. With a baseline there are also the parameter ``baseline$params`` and the
+    deterministic ``baseline_t`` [N], the baseline of z_pres_t.
     """
 
     config: ModelConfig = eqx.field(static=True)
     networks: GuideNetworks
+    baseline: Baseline | None = None
 
     def __call__(
         self,
@@ -60,10 +67,22 @@ class Guide(eqx.Module):
                 up before the other networks have had time to make something of it.
         """
         networks = cast(GuideNetworks, eqx_module("guide", self.networks))
-        n = len(images)
-        epsilon = jnp.asarray(exploration, float)
-        features = networks.embed(images)
-        from_image = linear(networks.rnn.image, features)
+        from_image, state = self.start(networks, images, exploration)
+        bl_state = None if self.baseline is None else baseline_start(self.baseline, images)
+        with numpyro.plate("images", len(images)):
+            for t in range(self.config.model_steps):
+                if bl_state is not None:
+                    bl_state = baseline_step(t, bl_state, state)
+                state = self.step(t, networks, images, from_image, state)
+
+    def start(
+        self,
+        networks: GuideNetworks,
+        images: Float[Array, "N H W"],
+        exploration: ArrayLike = 0.0,
+    ) -> tuple[Float[Array, "N gates"], GuideState]:
+        """The image's share of the LSTM's gates, and the state before the first step."""
+        n, epsilon = len(images), jnp.asarray(exploration, float)
         state = GuideState(
             rnn=networks.rnn.initial_state(n),
             log_odds=jnp.broadcast_to(jnp.log(epsilon) - jnp.log1p(-epsilon), (n,)),
@@ -71,9 +90,7 @@ class Guide(eqx.Module):
             z_where=jnp.broadcast_to(networks.z_where_init, (n, 3)),
             z_what=jnp.broadcast_to(networks.z_what_init, (n, self.config.encoder_latent_size)),
         )
-        with numpyro.plate("images", n):
-            for t in range(self.config.model_steps):
-                state = self.step(t, networks, images, from_image, state)
+        return linear(networks.rnn.image, networks.embed(images)), state
 
     def step(
         self,
@@ -84,8 +101,7 @@ class Guide(eqx.Module):
         last: GuideState,
     ) -> GuideState:
         """One step: recurrent core, presence, place, window, code."""
-        latents = jnp.concatenate([last.z_where, last.z_what, last.z_pres[:, None]], axis=-1)
-        rnn = networks.rnn(from_image, latents, last.rnn)
+        rnn = networks.rnn(from_image, last.latents, last.rnn)
         p, where_loc, where_scale = networks.predict(rnn.h)
 
         # a uniform count that has reached t goes on with the probability p_explored
@@ -99,14 +115,59 @@ class Guide(eqx.Module):
         p_present = jnp.where(last.z_pres.astype(bool), p_mixed, 0)
         presence = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p_present))
         z_pres = jnp.asarray(presence, float)
-        present = z_pres.astype(bool)
+        present = z_pres.astype(bool) | (not self.config.masking)
 
         # relative to the prior, so that untrained windows have the size of objects
         loc, scale = where_prior(self.config)
         where = dist.Normal(loc[None] + where_loc, scale[None] * where_scale)
         z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", where.to_event(1).mask(present)))
 
-        x_att = image_to_window(z_where, images, self.config.window_size)
-        what = dist.Normal(*networks.encoder(x_att))
+        what = dist.Normal(*self.code(networks, rnn, z_where, images))
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what.to_event(1).mask(present)))
         return GuideState(rnn, log_odds, z_pres, z_where, z_what)
+
+    def code(
+        self,
+        networks: GuideNetworks,
+        rnn: LSTMState,
+        z_where: Float[Array, "N 3"],
+        images: Float[Array, "N H W"],
+    ) -> tuple[Float[Array, "N Z"], Float[Array, "N Z"]]:
+        """Location and scale of z_what, read off the window x_att."""
+        x_att = image_to_window(z_where, images, self.config.window_size)
+        return networks.encoder(x_att)
+
+
+class BasicGuide(Guide):
+    """The tutorial's first guide: z_what is read from the LSTM's state, not from a window."""
+
+    def code(self, networks, rnn, z_where, images):
+        """Location and scale of z_what, read off the LSTM's state."""
+        return networks.encoder(rnn.h)
+
+
+GUIDES: dict[str, type[Guide]] = {"window": Guide, "basic": BasicGuide}
+
+
+class BaselineState(NamedTuple):
+    """What one step of the baseline hands to the next."""
+
+    network: Baseline
+    from_image: Float[Array, "N gates"]
+    rnn: LSTMState
+
+
+def baseline_start(baseline: Baseline, images: Float[Array, "N H W"]) -> BaselineState:
+    """The state before the first step; registers the baseline's parameters."""
+    network = cast(Baseline, eqx_module("baseline", baseline))
+    from_image = linear(network.rnn.image, network.embed(images))
+    return BaselineState(network, from_image, network.rnn.initial_state(len(images)))
+
+
+def baseline_step(t: int, state: BaselineState, last: GuideState) -> BaselineState:
+    """The baseline of z_pres_t: zero once an image is complete. What it reads of the guide is
+    detached, for the two are trained for different ends."""
+    latents = jax.lax.stop_gradient(last.latents)
+    rnn = state.network.rnn(state.from_image, latents, state.rnn)
+    numpyro.deterministic(f"baseline_{t}", state.network.value(rnn.h) * last.z_pres)
+    return state._replace(rnn=rnn)

@@ -4,6 +4,8 @@ Every image is read with a random key of its own (made from its index), so resul
 the size of the batches nor on the other images.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,12 +15,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt8
 from numpyro import handlers
 
-from airjax.elbo import CountELBO, all_on, log_count_probs
+from airjax.elbo import CountELBO, CountIWAE, all_on, log_count_probs
 from airjax.guide import Guide
 from airjax.model import Model
 from airjax.spatial import window_boxes, window_to_image
 
 VISIBLE = 0.1  # a decoded object's tight box is drawn around the pixels above this intensity
+UNLIKELY = 1e-3  # where no image has a further object with this probability, reading ends
 AnyArray = Array | np.ndarray  # JAX's while reading, NumPy's when done
 BATCH = 500  # images read at a time: bounds the memory
 
@@ -65,8 +68,10 @@ def read(
     images: UInt8[np.ndarray, "N H W"],
     seed: int = 0,
     num_paths: int = 10,
+    z_pres_prior: Float[Array, " T"] | None = None,
 ) -> Reading:
-    """Reads images, in batches of bounded memory.
+    """Reads images, in batches of bounded memory. (Masked: what absent objects would be does not
+    count, however the programs were trained.)
 
     Args:
         model: trained generative program.
@@ -74,7 +79,27 @@ def read(
         images: bytes.
         seed: of the guide's samples.
         num_paths: K, the paths of the guide that counts and ELBO are averaged over.
+        z_pres_prior: the model's p_t, for the ELBO, if not those of its config.
     """
+
+    def one_batch(images, keys):
+        return _read_batch(*masked(model, guide), images, keys, num_paths, z_pres_prior)
+
+    return in_batches(one_batch, images, seed)
+
+
+def masked(model: Model, guide: Guide) -> tuple[Model, Guide]:
+    """The programs with masks."""
+    config = dataclasses.replace(model.config, masking=True)
+    return dataclasses.replace(model, config=config), dataclasses.replace(guide, config=config)
+
+
+def in_batches(
+    program: Callable[[UInt8[Array, "N H W"], Key[Array, " N"]], Any],
+    images: UInt8[np.ndarray, "N H W"],
+    seed: int,
+) -> Any:
+    """The results (of any structure, an image a row) of a program of images and a key for each."""
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(len(images)))
     rows = min(BATCH, len(images))
     parts = []
@@ -84,7 +109,7 @@ def read(
         if missing:
             batch = np.pad(batch, ((0, missing), (0, 0), (0, 0)))
             batch_keys = jnp.concatenate([batch_keys, keys[:missing]])
-        part = _read_batch(model, guide, jnp.asarray(batch), batch_keys, num_paths)
+        part = program(jnp.asarray(batch), batch_keys)
         parts.append(jax.tree.map(lambda x, n=rows - missing: np.asarray(x)[:n], part))
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
@@ -96,15 +121,22 @@ def _read_batch(
     images: UInt8[Array, "N H W"],
     keys: Key[Array, " N"],
     num_paths: int,
+    z_pres_prior: Float[Array, " T"] | None,
 ) -> Reading:
     def one(image, key):
-        return _read_one(model, guide, image.astype(jnp.float32) / 255, key, num_paths)
+        image = image.astype(jnp.float32) / 255
+        return _read_one(model, guide, image, key, num_paths, z_pres_prior)
 
     return jax.vmap(one)(images, keys)
 
 
 def _read_one(
-    model: Model, guide: Guide, image: Float[Array, "H W"], key: PRNGKeyArray, num_paths: int
+    model: Model,
+    guide: Guide,
+    image: Float[Array, "H W"],
+    key: PRNGKeyArray,
+    num_paths: int,
+    z_pres_prior: Float[Array, " T"] | None,
 ) -> Reading:
     """`Reading` of one image, without the leading axis."""
     images, steps, size = image[None], guide.config.model_steps, guide.config.image_size
@@ -112,7 +144,8 @@ def _read_one(
 
     def on_path(key):  # the ELBO draws the same path from the same key
         p = jnp.stack([site["fn"].probs for site in _all_on_trace(guide, images, key)["z_pres"]])
-        return log_count_probs(p)[:, 0], CountELBO().per_image(key, {}, model, guide, images)[0]
+        elbo = CountELBO().per_image(key, {}, model, guide, images, z_pres_prior)
+        return log_count_probs(p)[:, 0], elbo[0]
 
     log_q_n, elbo = jax.vmap(on_path)(jnp.stack(path_keys))
     count_probs = jnp.exp(log_q_n).mean(0)
@@ -136,16 +169,91 @@ def _read_one(
     )
 
 
+def importance_weighted_bound(
+    model: Model,
+    guide: Guide,
+    images: UInt8[np.ndarray, "N H W"],
+    num_particles: int,
+    seed: int = 0,
+) -> Float[np.ndarray, " N"]:
+    """`CountIWAE` with K particles, in nats, of each image: a bound of log p(x), tighter than the
+    ELBO."""
+
+    def one_batch(images, keys):
+        return _bound_batch(*masked(model, guide), images, keys, num_particles)
+
+    return in_batches(one_batch, images, seed)
+
+
+@eqx.filter_jit
+def _bound_batch(
+    model: Model,
+    guide: Guide,
+    images: UInt8[Array, "N H W"],
+    keys: Key[Array, " N"],
+    num_particles: int,
+) -> Float[Array, " N"]:
+    iwae = CountIWAE(num_particles, vectorize_particles=False)  # one by one: bounds the memory
+
+    def one(image, key):
+        return iwae.per_image(key, {}, model, guide, image[None].astype(jnp.float32) / 255)[0]
+
+    return jax.vmap(one)(images, keys)
+
+
+def with_steps(
+    model: Model, guide: Guide, images: UInt8[np.ndarray, "N H W"], max_steps: int
+) -> tuple[Model, Guide]:
+    """The programs with as many steps as these images need: until, on the guide's mean path, the
+    probability of a further object is below ``UNLIKELY`` in every image; at most ``max_steps``."""
+
+    def one_batch(images, keys):
+        steps = _steps_needed(guide, images, jnp.array(max_steps))
+        return jnp.broadcast_to(steps, (len(images),))
+
+    steps = max(1, int(in_batches(one_batch, images, 0).max()))
+    config = dataclasses.replace(model.config, model_steps=steps)
+    return dataclasses.replace(model, config=config), dataclasses.replace(guide, config=config)
+
+
+@eqx.filter_jit
+def _steps_needed(
+    guide: Guide, images: UInt8[Array, "N H W"], max_steps: Int[Array, ""]
+) -> Int[Array, ""]:
+    scenes = images.astype(jnp.float32) / 255
+    from_image, state = guide.start(guide.networks, scenes)
+
+    def step(carry):
+        t, state, goes_on = carry
+        path = handlers.substitute(
+            handlers.seed(guide.step, jax.random.key(0)), substitute_fn=_mean_path
+        )
+        traced = handlers.trace(path)
+        state = traced(0, guide.networks, scenes, from_image, state)
+        return t + 1, state, goes_on * traced.trace["z_pres_0"]["fn"].probs
+
+    def needed(carry):
+        t, _, goes_on = carry
+        return (goes_on > UNLIKELY).any() & (t < max_steps)
+
+    # the last step taken found the probability to be low: it is not needed itself
+    start = (jnp.array(0), state, jnp.ones(len(scenes)))
+    t, _, goes_on = jax.lax.while_loop(needed, step, start)
+    return jnp.where((goes_on > UNLIKELY).any(), t, t - 1)
+
+
+def _mean_path(site: dict[str, Any]) -> Array | None:
+    """For ``handlers.substitute``: every z_pres_t is 1, every other latent at its mean."""
+    on = all_on(site)
+    return site["fn"].mean if on is None and site["type"] == "sample" else on
+
+
 def _all_on_trace(
     guide: Guide, images: Float[Array, "N H W"], key: PRNGKeyArray, mean: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
     """Sites of the guide with every z_pres_t 1, in the order of steps; at their means if asked."""
-
-    def value(site):
-        on = all_on(site)
-        return site["fn"].mean if mean and on is None and site["type"] == "sample" else on
-
-    path = handlers.substitute(handlers.seed(guide, key), substitute_fn=value)
+    path = handlers.seed(guide, key)
+    path = handlers.substitute(path, substitute_fn=_mean_path if mean else all_on)
     trace = handlers.trace(path).get_trace(images)
     steps = range(guide.config.model_steps)
     return {s: [trace[f"{s}_{t}"] for t in steps] for s in ("z_pres", "z_where", "z_what")}

@@ -10,38 +10,20 @@ from sklearn.metrics import confusion_matrix
 
 import airjax
 from airjax.data.dataset import Dataset
-from airjax.guide import Guide
-from airjax.infer import Reading, read
-from airjax.model import Model
+from airjax.infer import Reading
 
 Boxes = Float[np.ndarray, "_ 4"]  # every image has its own number
 
 
-def evaluate(
-    model: Model, guide: Guide, data: Dataset, seed: int = 0, num_paths: int = 10
-) -> dict[str, Any]:
-    """Scores a model on a data set; what the set has no truth for is left out.
+def score(reading: Reading, data: Dataset) -> dict[str, Any]:
+    """Scores a reading of a data set; what the set has no truth for is left out.
 
     Returns:
         ``elbo`` (nats an image), ``reconstruction_mse`` (a pixel), with counts also
         ``count_accuracy`` (most probable count), ``count_accuracy_sample`` (one sample of the
         guide) and ``confusion_matrix`` (row: true count, column: most probable), with boxes also
-        ``windows`` and ``tight_boxes`` (``mean_iou`` and ``ap50`` each), and ``settings``.
+        ``windows`` and ``tight_boxes`` (``mean_iou`` and ``ap50`` each).
     """
-    return score(read(model, guide, data.images, seed, num_paths), data) | {
-        "settings": {
-            "data": data.name,
-            "part": data.part,
-            "n": len(data),
-            "seed": seed,
-            "num_paths": num_paths,
-            "version": airjax.__version__,
-        }
-    }
-
-
-def score(reading: Reading, data: Dataset) -> dict[str, Any]:
-    """The scores of a reading; see `evaluate`."""
     error = data.images / np.float32(255) - reading.reconstruction
     report: dict[str, Any] = {
         "elbo": float(np.mean(reading.elbo)),
@@ -69,6 +51,19 @@ def score(reading: Reading, data: Dataset) -> dict[str, Any]:
                 "ap50": average_precision(boxes, scores, truth),
             }
     return report
+
+
+def settings(reading: Reading, data: Dataset, seed: int, num_paths: int) -> dict[str, Any]:
+    """What scores were made with, and belongs beside them."""
+    return {
+        "data": data.name,
+        "part": data.part,
+        "n": len(data),
+        "seed": seed,
+        "num_paths": num_paths,
+        "model_steps": reading.count_probs.shape[1] - 1,
+        "version": airjax.__version__,
+    }
 
 
 def iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:

@@ -9,10 +9,12 @@ tutorial.
 from typing import cast
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from numpyro import handlers
 from numpyro.contrib.module import eqx_module
 
 from airjax.config import ModelConfig
@@ -20,14 +22,37 @@ from airjax.networks import Decoder
 from airjax.spatial import window_to_image
 
 
-def geometric_like(k: float, steps: int) -> Float[Array, " T"]:
+def geometric_like(k: ArrayLike, steps: int) -> Float[Array, " T"]:
     """Probabilities p_t of z_pres_t = 1, given the step before, with p(n + 1) / p(n) = k.
 
     n = 0 .. T is the count they imply; this is the truncated geometric prior of Pyro's AIR example.
+    p_t = k S(T - t - 1) / S(T - t) with S(m) = 1 + k + ... + k^m, which underflows for no k.
     """
-    p_n = k ** jnp.arange(steps + 1, dtype=jnp.float32)
-    tail = jnp.cumsum(p_n[::-1])[::-1]  # of n >= t, up to a factor
-    return tail[1:] / tail[:-1]
+    ratio = jnp.asarray(k, float)
+    sums = jnp.cumsum(ratio ** jnp.arange(steps + 1))
+    return ratio * (sums[:-1] / sums[1:])[::-1]
+
+
+def presence_probs(config: ModelConfig, k: ArrayLike | None = None) -> Float[Array, " T"]:
+    """The prior's p_t: geometric-like with ratio k, or, if the config says so, each k itself.
+
+    Args:
+        config: of the model.
+        k: instead of the config's ``z_pres_prior``; may be traced.
+    """
+    k = config.z_pres_prior if k is None else k
+    if config.z_pres_prior_raw:
+        return jnp.full(config.model_steps, k)
+    return geometric_like(k, config.model_steps)
+
+
+def geom(p: float, num_trials: int = 0) -> int:
+    """The tutorial's geometric distribution as a program: trials x0, x1, ... until one succeeds.
+
+    To be run under NumPyro's ``seed`` handler; returns the number of failures.
+    """
+    x = jnp.asarray(numpyro.sample(f"x{num_trials}", dist.Bernoulli(p)))
+    return num_trials if x else geom(p, num_trials + 1)
 
 
 def where_prior(config: ModelConfig) -> tuple[Float[Array, "3"], Float[Array, "3"]]:
@@ -43,7 +68,8 @@ class Model(eqx.Module):
     Called on images ``[N, H, W]`` in [0, 1] it is a NumPyro program with the sites ``z_pres_t``
     [N], ``z_where_t`` [N, 3], ``z_what_t`` [N, Z] (t = 0 .. T-1) and ``obs`` [N, H, W], the
     deterministic ``y_t`` [N, H, W] (the object in its place) and the parameter ``decoder$params``.
-    A site is masked (its log-probability counts as zero) where z_pres_t is 0.
+    Unless the config says otherwise, a site is masked (its log-probability counts as zero) where
+    z_pres_t is 0.
     """
 
     config: ModelConfig = eqx.field(static=True)
@@ -59,7 +85,7 @@ class Model(eqx.Module):
 
         Args:
             images: in [0, 1].
-            z_pres_prior: other p_t than those of the config's count prior.
+            z_pres_prior: other p_t than `presence_probs` of the config.
             exploration: the guide's; not used here.
         """
         decoder = cast(Decoder, eqx_module("decoder", self.decoder))
@@ -73,7 +99,7 @@ class Model(eqx.Module):
     ) -> Float[Array, "n H W"]:
         """Draws n scenes, T steps each, and returns their canvases; to be called in a plate."""
         if z_pres_prior is None:
-            z_pres_prior = geometric_like(self.config.z_pres_prior, self.config.model_steps)
+            z_pres_prior = presence_probs(self.config)
         canvas, z_pres = jnp.zeros((n, *self.config.image_size)), jnp.ones(n)
         for t in range(self.config.model_steps):
             canvas, z_pres = self.prior_step(t, decoder, z_pres_prior[t], canvas, z_pres)
@@ -83,7 +109,7 @@ class Model(eqx.Module):
         self,
         t: int,
         decoder: Decoder,
-        p: Float[Array, ""],
+        p: ArrayLike,
         canvas: Float[Array, "n H W"],
         z_pres: Float[Array, " n"],
     ) -> tuple[Float[Array, "n H W"], Float[Array, " n"]]:
@@ -98,6 +124,7 @@ class Model(eqx.Module):
     def object(self, t: int, decoder: Decoder, present: Bool[Array, " n"]) -> Float[Array, "n H W"]:
         """Draws place and code of one object, and decodes and places it in an empty image."""
         n, z = len(present), self.config.encoder_latent_size
+        present = present | (not self.config.masking)
         loc, scale = where_prior(self.config)
         where = dist.Normal(loc, scale).expand((n, 3)).to_event(1).mask(present)
         z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", where))
@@ -105,3 +132,39 @@ class Model(eqx.Module):
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what))
         y = window_to_image(z_where, decoder(z_what), self.config.image_size)
         return jnp.asarray(numpyro.deterministic(f"y_{t}", y))
+
+    def geom_prior(
+        self,
+        decoder: Decoder,
+        p: float,
+        step: int = 0,
+        canvas: Float[Array, "1 H W"] | None = None,
+    ) -> Float[Array, "1 H W"]:
+        """The tutorial's image from the unbounded, geometric prior: steps until one has no object.
+
+        To be run under NumPyro's ``seed`` handler; p, below 1, is that of a further object.
+        """
+        canvas = jnp.zeros((1, *self.config.image_size)) if canvas is None else canvas
+        canvas, z_pres = self.prior_step(step, decoder, p, canvas, jnp.ones(1))
+        return self.geom_prior(decoder, p, step + 1, canvas) if z_pres[0] else canvas
+
+    def geom_prior_batch(
+        self, key: PRNGKeyArray, n: int, p: ArrayLike, max_steps: ArrayLike
+    ) -> tuple[Float[Array, "n H W"], Int[Array, " n"]]:
+        """n images of the geometric prior at once, and their counts. Steps go on until every image
+        has stopped, or there were ``max_steps``; may be compiled."""
+
+        def goes_on(state):
+            t, _, z_pres, _ = state
+            return z_pres.any() & (t < max_steps)
+
+        def body(state):
+            t, canvas, z_pres, count = state
+            with handlers.seed(rng_seed=jax.random.fold_in(key, t)):
+                canvas, z_pres = self.prior_step(0, self.decoder, p, canvas, z_pres)
+            return t + 1, canvas, z_pres, count + z_pres.astype(int)
+
+        canvas = jnp.zeros((n, *self.config.image_size))
+        state = (jnp.array(0), canvas, jnp.ones(n), jnp.zeros(n, int))
+        _, canvas, _, count = jax.lax.while_loop(goes_on, body, state)
+        return canvas, count

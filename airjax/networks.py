@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from airjax.config import ModelConfig
 
+MIN_SCALE = 1e-6
 _NON_LINEARITIES: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
@@ -25,6 +26,12 @@ def linear(layer: eqx.nn.Linear, x: Float[Array, "N i"]) -> Float[Array, "N o"]:
     """An Equinox layer applied to a mini-batch."""
     y = x @ layer.weight.T
     return y if layer.bias is None else y + layer.bias[None]
+
+
+def positive(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Softplus, but never 0: what nothing holds in place (the scales of objects that are not there)
+    may drift until float32 underflows, and a scale of 0 has no finite log-probability."""
+    return jnp.maximum(jax.nn.softplus(a), MIN_SCALE)
 
 
 class MLP(eqx.Module):
@@ -131,19 +138,19 @@ class Decoder(eqx.Module):
 
 
 class Encoder(eqx.Module):
-    """The window x_att to location and scale of the guide's z_what."""
+    """The window x_att to location and scale of the guide's z_what; in the basic guide, the LSTM's
+    state h_t is in the place of the window."""
 
     mlp: MLP
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
-        w, z = config.window_size, config.encoder_latent_size
-        self.mlp = MLP((w * w, *config.encoder_net, 2 * z), config.non_linearity, key=key)
+        size = {"window": config.window_size**2, "basic": config.rnn_hidden_size}[config.guide]
+        z = config.encoder_latent_size
+        self.mlp = MLP((size, *config.encoder_net, 2 * z), config.non_linearity, key=key)
 
-    def __call__(
-        self, x_att: Float[Array, "N w w"]
-    ) -> tuple[Float[Array, "N Z"], Float[Array, "N Z"]]:
-        loc, scale = jnp.split(self.mlp(x_att.reshape(len(x_att), -1)), 2, axis=-1)
-        return loc, jax.nn.softplus(scale)
+    def __call__(self, x: Float[Array, "N ..."]) -> tuple[Float[Array, "N Z"], Float[Array, "N Z"]]:
+        loc, scale = jnp.split(self.mlp(x.reshape(len(x), -1)), 2, axis=-1)
+        return loc, positive(scale)
 
 
 class Predict(eqx.Module):
@@ -159,7 +166,7 @@ class Predict(eqx.Module):
         self, h: Float[Array, "N hidden"]
     ) -> tuple[Float[Array, " N"], Float[Array, "N 3"], Float[Array, "N 3"]]:
         a = self.mlp(h)
-        return jax.nn.sigmoid(a[:, 0]), a[:, 1:4], jax.nn.softplus(a[:, 4:])
+        return jax.nn.sigmoid(a[:, 0]), a[:, 1:4], positive(a[:, 4:])
 
 
 class Embed(eqx.Module):
@@ -173,7 +180,7 @@ class Embed(eqx.Module):
     mlp: MLP
     stride: int = eqx.field(static=True)
 
-    def __init__(self, config: ModelConfig, sizes: Sequence[int], *, key: PRNGKeyArray):
+    def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         keys = jax.random.split(key)
         self.stride = max(1, config.window_size // 4)
         height, width = config.image_size
@@ -183,7 +190,8 @@ class Embed(eqx.Module):
         )
         cells = -(-height // self.stride) * -(-width // self.stride)
         flat = cells * channels if channels else height * width
-        self.mlp = MLP((flat, *sizes), config.non_linearity, key=keys[1], final_non_linearity=True)
+        sizes = (flat, *config.embed_net)
+        self.mlp = MLP(sizes, config.non_linearity, key=keys[1], final_non_linearity=True)
 
     @property
     def size(self) -> int:
@@ -228,8 +236,30 @@ class GuideNetworks(eqx.Module):
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         keys = jax.random.split(key, 4)
         z = config.encoder_latent_size
-        self.embed = Embed(config, config.embed_net, key=keys[0])
+        self.embed = Embed(config, key=keys[0])
         self.rnn = LSTM(self.embed.size, 3 + z + 1, config.rnn_hidden_size, key=keys[1])
         self.predict = Predict(config, key=keys[2])
         self.encoder = Encoder(config, key=keys[3])
         self.z_where_init, self.z_what_init = jnp.zeros(3), jnp.zeros(z)
+
+
+class Baseline(eqx.Module):
+    """A second recurrent network, that predicts what is still to come of the ELBO at each step."""
+
+    embed: Embed
+    rnn: LSTM
+    predict: MLP
+    scalar: float = eqx.field(static=True)
+
+    def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
+        keys = jax.random.split(key, 3)
+        self.embed = Embed(config, key=keys[0])
+        latents = 3 + config.encoder_latent_size + 1
+        self.rnn = LSTM(self.embed.size, latents, config.rnn_hidden_size, key=keys[1])
+        sizes = (config.rnn_hidden_size, *config.bl_predict_net, 1)
+        self.predict = MLP(sizes, config.non_linearity, key=keys[2])
+        self.scalar = config.baseline_scalar
+
+    def value(self, h: Float[Array, "N hidden"]) -> Float[Array, " N"]:
+        """The baseline in the LSTM's state h."""
+        return self.predict(h)[:, 0] * self.scalar

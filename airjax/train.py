@@ -1,7 +1,8 @@
 """Training: the state, one pure step, and the loop that runs whole chunks of steps compiled."""
 
+import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,18 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, ArrayLike, Float, Int, UInt8
 from numpyro.infer import SVI
 from numpyro.infer.elbo import ELBO
 from numpyro.infer.svi import SVIState
 
-from airjax.config import Config, ModelConfig, TrainConfig
+from airjax.config import Config, ModelConfig
 from airjax.data.dataset import Dataset
-from airjax.elbo import CountELBO
-from airjax.guide import Guide
+from airjax.elbo import ESTIMATORS, ScoreELBO
+from airjax.guide import GUIDES, Guide
 from airjax.infer import read
-from airjax.model import Model
-from airjax.networks import Decoder, GuideNetworks
+from airjax.model import Model, presence_probs
+from airjax.networks import Baseline, Decoder, GuideNetworks
 
 WARMUP = 100  # steps in which the learning rate rises, at most a tenth of all
 EVALUATED = 1000  # held-out images that progress is measured on
@@ -40,20 +41,42 @@ class TrainState(NamedTuple):
 
 
 @eqx.filter_jit
-def untrained(config: ModelConfig, seed: int) -> tuple[Model, Guide]:
-    """Model and guide with freshly drawn networks."""
+def untrained(config: ModelConfig, seed: int, baseline: bool = False) -> tuple[Model, Guide]:
+    """Model and guide with freshly drawn networks; if asked, with a baseline."""
     keys = jax.random.split(jax.random.key(seed), 2)
-    return (
-        Model(config, Decoder(config, key=keys[0])),
-        Guide(config, GuideNetworks(config, key=keys[1])),
-    )
+    networks = GuideNetworks(config, key=keys[1])
+    bl = Baseline(config, key=jax.random.fold_in(keys[1], 1)) if baseline else None
+    return Model(config, Decoder(config, key=keys[0])), GUIDES[config.guide](config, networks, bl)
 
 
-def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam, its learning rate rising at first and then falling to zero along a cosine."""
-    warmup = min(WARMUP, config.num_steps // 10)
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, config.num_steps)
-    return optax.adam(rate)
+def optimizer(config: Config) -> optax.GradientTransformation:
+    """Adam, its learning rate rising at first and then falling to zero along a cosine; for the
+    baseline, which has to follow the others, at a constant rate of its own."""
+    steps, rate = config.train.num_steps, config.train.peak_learning_rate
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, min(WARMUP, steps // 10), steps)
+
+    def kinds(params):
+        return {name: "baseline" if name == "baseline$params" else "other" for name in params}
+
+    adams: dict[Hashable, optax.GradientTransformation] = {
+        "baseline": optax.adam(config.estimator.baseline_learning_rate),
+        "other": optax.adam(schedule),
+    }
+    return optax.partition(adams, kinds)
+
+
+def annealed(config: Config, step: ArrayLike) -> float | Array:
+    """z_pres_prior at a step (may be traced): from its first value to ``anneal_prior_to``."""
+    first, anneal = config.model.z_pres_prior, config.anneal
+    last = anneal.anneal_prior_to
+    done = (jnp.asarray(step) - anneal.anneal_prior_begin) / anneal.anneal_prior_duration
+    done = jnp.clip(done, 0, 1)
+    values = {
+        "none": first,
+        "lin": (1 - done) * first + done * last,
+        "exp": first * (last / first) ** done,
+    }
+    return values[anneal.anneal_prior]
 
 
 def to_unit(images: UInt8[Array, "N H W"]) -> Float[Array, "N H W"]:
@@ -67,7 +90,7 @@ class Trainer:
     Args:
         config: of the run.
         images: uint8 ``[N, H, W]`` to train on.
-        elbo: the estimator; `CountELBO` unless given.
+        elbo: the estimator; that of the config unless given.
     """
 
     def __init__(
@@ -75,13 +98,20 @@ class Trainer:
     ):
         self.config = config
         self.images = jnp.asarray(images)
-        self.model, self.guide = untrained(config.model, config.train.seed)
-        self.svi = SVI(self.model, self.guide, optimizer(config.train), elbo or CountELBO())
+        particles = config.estimator.particles
+        elbo = elbo or ESTIMATORS[config.train.estimator](num_particles=particles)
+        baseline = isinstance(elbo, ScoreELBO) and config.estimator.baselines
+        self.model, self.guide = untrained(config.model, config.train.seed, baseline)
+        self.svi = SVI(self.model, self.guide, optimizer(config), elbo)
 
     def init(self) -> TrainState:
         """The state before the first step."""
         key = jax.random.fold_in(jax.random.key(self.config.train.seed), 1)
         return TrainState(jax.jit(self.svi.init)(key, to_unit(self.images[:1])), jnp.array(0))
+
+    def prior(self, step: ArrayLike) -> Float[Array, " T"]:
+        """The prior's p_t at a step of training."""
+        return presence_probs(self.config.model, annealed(self.config, step))
 
     def step(
         self, state: TrainState, images: UInt8[Array, "N H W"]
@@ -90,9 +120,11 @@ class Trainer:
         size = self.config.train.batch_size
         key, noise = jax.random.split(state.svi.rng_key)
         rows = jax.random.randint(key, (size,), 0, len(images))
-        exploration = jnp.maximum(0, 1 - state.step / self.config.train.exploration_steps)
         svi, loss = self.svi.update(
-            state.svi._replace(rng_key=noise), to_unit(images[rows]), exploration=exploration
+            state.svi._replace(rng_key=noise),
+            to_unit(images[rows]),
+            z_pres_prior=self.prior(state.step),
+            exploration=jnp.maximum(0, 1 - state.step / self.config.estimator.exploration_steps),
         )
         return TrainState(svi, state.step + 1), -loss / size
 
@@ -110,12 +142,24 @@ class Trainer:
         state, total = jax.lax.fori_loop(0, steps, body, (state, jnp.array(0.0)))
         return state, total / steps
 
-    def programs(self, state: TrainState) -> tuple[Model, Guide]:
-        """Model and guide with the state's parameters as their networks' weights."""
+    def programs(self, state: TrainState, config: ModelConfig | None = None) -> tuple[Model, Guide]:
+        """Model and guide with the state's parameters as their networks' weights.
+
+        Args:
+            state: of the training.
+            config: of the programs; the run's own, with the count prior of the state's step, unless
+                given.
+        """
         params = self.svi.get_params(state.svi)
+        if config is None:
+            prior = float(annealed(self.config, state.step))
+            config = dataclasses.replace(self.config.model, z_pres_prior=prior)
         decoder = eqx.combine(params["decoder$params"], self.model.decoder)
         networks = eqx.combine(params["guide$params"], self.guide.networks)
-        return Model(self.config.model, decoder), Guide(self.config.model, networks)
+        baseline = self.guide.baseline
+        if baseline is not None:
+            baseline = eqx.combine(params["baseline$params"], baseline)
+        return Model(config, decoder), type(self.guide)(config, networks, baseline)
 
     def run(
         self, state: TrainState, held_out: Dataset | None = None
@@ -128,14 +172,14 @@ class Trainer:
         ``compile_seconds``; every ``eval_every`` steps, and at the end, also the held-out
         ``test_elbo`` and, where counts are known, ``test_count_accuracy``.
         """
-        train, seconds = self.config.train, 0.0
+        train, progress, seconds = self.config.train, self.config.progress, 0.0
         begin = time.perf_counter()
         chunk = jax.jit(self.chunk, donate_argnums=0)
         compiled = chunk.lower(state, self.images, jnp.array(0)).compile()
         extra = {"compile_seconds": time.perf_counter() - begin}
         step = int(state.step)
         while step < train.num_steps:
-            ends = (next_multiple(step, n) for n in (train.progress_every, train.eval_every))
+            ends = (next_multiple(step, n) for n in (progress.progress_every, progress.eval_every))
             steps = min(train.num_steps, *ends) - step
             begin = time.perf_counter()
             state, elbo = compiled(state, self.images, jnp.array(steps))
@@ -145,8 +189,12 @@ class Trainer:
             row = {"step": step, "seconds": seconds, "elbo": elbo}
             row |= {"images_per_second": steps * train.batch_size / took} | extra
             extra = {}
-            if held_out is not None and (step % train.eval_every == 0 or step == train.num_steps):
-                row |= evaluate_quickly(*self.programs(state), held_out)
+            if held_out is not None and (
+                step % progress.eval_every == 0 or step == train.num_steps
+            ):
+                # the run's own config, and the prior as an array: nothing compiles again
+                programs = self.programs(state, self.config.model)
+                row |= evaluate_quickly(*programs, held_out, self.prior(state.step))
             yield state, row
 
 
@@ -155,10 +203,12 @@ def next_multiple(step: int, n: int) -> int:
     return (step // n + 1) * n
 
 
-def evaluate_quickly(model: Model, guide: Guide, held_out: Dataset) -> Row:
+def evaluate_quickly(
+    model: Model, guide: Guide, held_out: Dataset, z_pres_prior: Float[Array, " T"]
+) -> Row:
     """Held-out ELBO and count accuracy on the first scenes, with one path of the guide."""
     data = held_out[:EVALUATED]
-    reading = read(model, guide, data.images, num_paths=1)
+    reading = read(model, guide, data.images, num_paths=1, z_pres_prior=z_pres_prior)
     row = {"test_elbo": float(np.mean(reading.elbo))}
     if data.counts is not None:
         row["test_count_accuracy"] = float(np.mean(reading.count == data.counts))

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from airjax.cli import main
+from airjax.config import AnnealConfig, ModelConfig
 from airjax.data.dataset import load_dataset
 from airjax.runs import Run
 
@@ -93,7 +94,57 @@ def test_plot_and_sample_draw(workplace, tmp_path, monkeypatch, capsys):
     airjax(f"sample {workplace}/run -n 3 --out three.png")
     airjax("sample --steps 3")
     assert pixels(tmp_path / "three.png").shape[1] < pixels(tmp_path / "samples.png").shape[1]
-    assert capsys.readouterr().out.count("picture") == 4
+    for what in ("object", "geometric"):
+        airjax(f"sample {workplace}/run --what {what} -n 8 --out {what}.png")
+        assert pixels(tmp_path / f"{what}.png").std() > 10
+    assert capsys.readouterr().out.count("picture") == 6
+
+
+def test_evaluate_with_a_tighter_bound_and_more_steps(workplace, capsys):
+    airjax(f"evaluate {workplace}/run --json --bound iwae --particles 5 --max-steps 4")
+    report = json.loads(capsys.readouterr().out)
+    assert report["iwae"] > report["elbo"]
+    assert report["settings"]["particles"] == 5
+    assert 1 <= report["settings"]["model_steps"] <= 4
+    airjax(f"evaluate {workplace}/run --bound iwae --particles 5")
+    assert "importance-weighted bound, 5 particles" in capsys.readouterr().out
+
+
+def test_the_tutorials_own_line_runs(workplace, tmp_path):
+    """With another number of steps, and on small scenes."""
+    airjax(
+        f"train --data {workplace}/scenes.npz --out {tmp_path}/run --estimator score -n 3 -blr 0.1 "
+        "--z-pres-prior 0.01 --scale-prior-sd 0.2 --predict-net 200 --bl-predict-net 200 "
+        "--decoder-output-use-sigmoid --decoder-output-bias -2 --seed 287710"
+    )
+    config = Run.open(tmp_path / "run").config
+    assert (config.train.estimator, config.estimator.baseline_learning_rate) == ("score", 0.1)
+    assert (config.train.steps, config.train.seed) == (3, 287710)
+
+
+def test_every_option_of_the_tutorial_has_its_flag(workplace, tmp_path):
+    airjax(
+        f"train --data {workplace}/scenes.npz --out {tmp_path}/run --estimator score "
+        "-n 2 -b 4 -lr 1e-3 -blr 0.1 --z-pres-prior 0.5 --z-pres-prior-raw "
+        "--scale-prior-mean 2 --scale-prior-sd 0.3 --pos-prior-mean 0.1 --pos-prior-sd 0.9 "
+        "--predict-net 8 8 --bl-predict-net 7 --encoder-net 9 --decoder-net 10 --embed-net 11 "
+        "--non-linearity tanh --decoder-output-bias -1 --no-decoder-output-use-sigmoid "
+        "--window-size 9 --rnn-hidden-size 12 --encoder-latent-size 6 -t 2 "
+        "--anneal-prior exp --anneal-prior-to 0.01 --anneal-prior-begin 1 "
+        "--anneal-prior-duration 5 --no-masking --no-baselines --baseline-scalar 2 "
+        "--progress-every 1 --eval-every 2 --seed 3 --guide basic"
+    )
+    config = Run.open(tmp_path / "run").config
+    assert config.model == ModelConfig(
+        model_steps=2, z_pres_prior=0.5, z_pres_prior_raw=True, scale_prior_mean=2.0,
+        scale_prior_sd=0.3, pos_prior_mean=0.1, pos_prior_sd=0.9, masking=False, guide="basic",
+        window_size=9, encoder_latent_size=6, rnn_hidden_size=12, predict_net=(8, 8),
+        bl_predict_net=(7,), encoder_net=(9,), decoder_net=(10,), embed_net=(11,),
+        non_linearity="tanh", decoder_output_bias=-1.0, decoder_output_use_sigmoid=False,
+        baseline_scalar=2.0, image_size=(20, 26),
+    )  # fmt: skip
+    assert config.anneal == AnnealConfig("exp", 0.01, 1, 5)
+    assert not config.estimator.baselines
 
 
 def test_data_writes_what_was_asked_for(workplace, tmp_path):
@@ -148,6 +199,15 @@ def mistake(line: str, capsys) -> str:
         ("train --scale-prior-sd 0", "--scale-prior-sd must be positive, got 0.0"),
         ("train --predict-net 5 0", "--predict-net must be at least 1, got (5, 0)"),
         ("train --non-linearity cube", "--non-linearity"),
+        ("train --particles 0", "--particles must be at least 1, got 0"),
+        ("train --exploration-steps 0", "--exploration-steps must be at least 1, got 0"),
+        ("train --anneal-prior-duration 0", "--anneal-prior-duration must be at least 1, got 0"),
+        ("train --anneal-prior cos", "--anneal-prior"),
+        ("train --progress-every 0", "--progress-every must be at least 1, got 0"),
+        ("train --no-masking", "--estimator must be score without masking"),
+        ("train --z-pres-prior-raw --z-pres-prior 1", "--z-pres-prior must be below 1, as raw"),
+        ("train --embed-channels -1", "--embed-channels must be at least 0, got -1"),
+        ("train --encoder-net 0", "--encoder-net must be at least 1, got (0,)"),
         ("train --window-size 51", "--window-size must be at most the images' smaller side, 50"),
         ("train --no-such-flag", "--no-such-flag"),
         ("evaluate", "run"),
@@ -155,13 +215,17 @@ def mistake(line: str, capsys) -> str:
         ("plot nowhere", "--run must be the folder of a run"),
         ("sample nowhere", "--run must be the folder of a run"),
         ("sample --steps 0", "--steps must be at least 1, got 0"),
+        ("sample --z-pres-prior 0", "--z-pres-prior must be positive, got 0"),
         ("sample -n 0", "--n must be at least 1, got 0"),
         ("data nothing x.npz", "nothing"),
         ("data digits no/such/folder/x.npz", "--out must be in an existing folder"),
         ("data digits x.npz --num-scenes 0", "--num-scenes must be at least 1, got 0"),
         ("data digits x.npz --counts -1", "--counts must be one or more numbers >= 0, got [-1]"),
         ("data digits x.npz --overlap maybe", "--overlap"),
-        ("fly", "the command must be one of train, evaluate, plot, sample, data, got fly"),
+        (
+            "fly",
+            "the command must be one of train, evaluate, plot, sample, data, import-pyro, got fly",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(line, told, tmp_path, monkeypatch, capsys):
@@ -179,6 +243,9 @@ def test_mistakes_about_a_run(workplace, tmp_path, capsys):
     assert "--num-paths must be at least 1, got 0" in mistake(
         f"evaluate {workplace}/run --num-paths 0", capsys
     )
+    for flag in ("particles", "max-steps"):
+        told = f"--{flag} must be at least 1, got 0"
+        assert told in mistake(f"evaluate {workplace}/run --{flag} 0", capsys)
     assert "--steps must be left out" in mistake(f"sample {workplace}/run --steps 3", capsys)
     broken = shutil.copytree(workplace / "run", tmp_path / "broken")
     (broken / "config.json").write_text('{"train": {"stepps": 3}, "model": {}}')

@@ -6,7 +6,16 @@ from dataclasses import FrozenInstanceError, replace
 import jaxtyping
 import pytest
 
-from airjax.config import Config, ModelConfig, TrainConfig, from_json, to_json
+from airjax.config import (
+    AnnealConfig,
+    Config,
+    EstimatorConfig,
+    ModelConfig,
+    ProgressConfig,
+    TrainConfig,
+    from_json,
+    to_json,
+)
 from airjax.errors import InputError
 
 INF, NAN = float("inf"), float("nan")
@@ -22,6 +31,9 @@ OTHER = Config(
         pos_prior_mean=-1e-30,
         image_size=(30, 60),
     ),
+    EstimatorConfig(particles=3, baselines=False),
+    AnnealConfig("exp", 1e-5, 10, 20),
+    ProgressConfig(eval_every=7),
 )
 
 
@@ -49,6 +61,9 @@ OTHER = Config(
         ("likelihood_sd", 0.0, "must be positive, got 0.0"),
         ("pos_prior_mean", INF, "must be finite, got inf"),
         ("decoder_output_bias", NAN, "must be finite, got nan"),
+        ("baseline_scalar", 0.0, "must be positive, got 0.0"),
+        ("bl_predict_net", (3, -1), "must be at least 1, got (3, -1)"),
+        ("guide", "mean", "must be one of window, basic, got mean"),
         (
             "non_linearity",
             "cos",
@@ -69,18 +84,49 @@ def test_rules_of_the_model(argument, value, rule, monkeypatch):
     [
         ("steps", 0, "must be at least 1, got 0"),
         ("batch_size", 0, "must be at least 1, got 0"),
-        ("progress_every", 0, "must be at least 1, got 0"),
-        ("eval_every", -5, "must be at least 1, got -5"),
         ("learning_rate", 0.0, "must be positive, got 0.0"),
         ("learning_rate", NAN, "must be positive, got nan"),
         ("seed", -1, "must be 0 to 2**32 - 1, got -1"),
         ("seed", 2**32, "must be 0 to 2**32 - 1, got 4294967296"),
+        ("estimator", "reinforce", "must be one of count, score, iwae, got reinforce"),
     ],
 )
-def test_rules_of_training(argument, value, rule):
+def test_rules_of_training(argument, value, rule, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(InputError) as info:
         TrainConfig(**{argument: value})
     assert (info.value.argument, str(info.value)) == (argument, f"{argument} {rule}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument", "value", "rule"),
+    [
+        (EstimatorConfig, "particles", 0, "must be at least 1, got 0"),
+        (EstimatorConfig, "exploration_steps", 0, "must be at least 1, got 0"),
+        (EstimatorConfig, "baseline_learning_rate", -0.1, "must be positive, got -0.1"),
+        (AnnealConfig, "anneal_prior", "cos", "must be one of none, lin, exp, got cos"),
+        (AnnealConfig, "anneal_prior_to", 0.0, "must be positive, got 0.0"),
+        (AnnealConfig, "anneal_prior_begin", -1, "must be at least 0, got -1"),
+        (AnnealConfig, "anneal_prior_duration", 0, "must be at least 1, got 0"),
+        (ProgressConfig, "progress_every", 0, "must be at least 1, got 0"),
+        (ProgressConfig, "eval_every", -5, "must be at least 1, got -5"),
+    ],
+)
+def test_rules_of_the_rest(kind, argument, value, rule, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(InputError) as info:
+        kind(**{argument: value})
+    assert (info.value.argument, str(info.value)) == (argument, f"{argument} {rule}")
+
+
+def test_rules_that_need_two_settings():
+    with pytest.raises(InputError, match="estimator must be score without masking"):
+        Config(TrainConfig(estimator="iwae"), ModelConfig(masking=False))
+    with pytest.raises(InputError, match=r"z_pres_prior must be below 1, as raw, got 1\.5"):
+        ModelConfig(z_pres_prior=1.5, z_pres_prior_raw=True)
+    with pytest.raises(InputError, match="anneal_prior_to must be below 1, as raw, got 2"):
+        raw = ModelConfig(z_pres_prior=0.5, z_pres_prior_raw=True)
+        Config(model=raw, anneal=AnnealConfig("lin", anneal_prior_to=2.0))
 
 
 def test_nets_without_hidden_layers_are_allowed():

@@ -1,14 +1,19 @@
-"""The exact-count ELBO against brute force, and its gradient against the score function's."""
+"""The estimators against brute force, against each other, and against NumPyro's own."""
+
+import dataclasses
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import TINY
 from numpyro import handlers
-from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer import SVI, Trace_ELBO, TraceGraph_ELBO
 
-from airjax.elbo import CountELBO, log_count_probs
+from airjax.elbo import CountELBO, CountIWAE, ScoreELBO, log_count_probs
+from airjax.train import untrained
 
 
 def trace(program, images):
@@ -93,24 +98,27 @@ def test_gradient_agrees_with_the_score_functions(tiny, tiny_images, params):
     def exact_count(params, key):
         return CountELBO().loss(key, params, *tiny, tiny_images)
 
-    def moments(loss, draws, seed):
-        def one(sums, key):
-            g = jax.grad(loss)(params, key)
-            g = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(g)])
-            return (sums[0] + g, sums[1] + g**2), None
-
-        size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        zeros = (jnp.zeros(size), jnp.zeros(size))
-        keys = jax.random.split(jax.random.key(seed), draws)
-        total, squares = jax.jit(lambda keys: jax.lax.scan(one, zeros, keys)[0])(keys)
-        mean = np.asarray(total, np.float64) / draws
-        return mean, (np.asarray(squares, np.float64) / draws - mean**2) / draws
-
-    ours, our_error = moments(exact_count, 4_000, seed=2)
-    theirs, their_error = moments(score_function, 20_000, seed=3)
+    ours, our_error = moments(exact_count, params, 4_000, seed=2)
+    theirs, their_error = moments(score_function, params, 20_000, seed=3)
     error = np.sqrt(our_error + their_error)
     assert np.all(np.abs(ours - theirs) <= 4 * error + 1e-6)
     assert np.mean(np.abs(theirs) > 4 * error) > 0.3  # many entries stand out of the noise
+
+
+def moments(loss, params, draws, seed):
+    """Mean over draws of the gradient of ``loss(params, key)``, and its squared error."""
+
+    def one(sums, key):
+        g = jax.grad(loss)(params, key)
+        g = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(g)])
+        return (sums[0] + g, sums[1] + g**2), None
+
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    zeros = (jnp.zeros(size), jnp.zeros(size))
+    keys = jax.random.split(jax.random.key(seed), draws)
+    total, squares = jax.jit(lambda keys: jax.lax.scan(one, zeros, keys)[0])(keys)
+    mean = np.asarray(total, np.float64) / draws
+    return mean, (np.asarray(squares, np.float64) / draws - mean**2) / draws
 
 
 def test_it_works_in_svi_unchanged_and_learns(tiny, tiny_images):
@@ -136,3 +144,202 @@ def test_the_scale_of_handlers_is_kept(tiny, tiny_images, params):
         for programs in (tiny, scaled)
     )
     np.testing.assert_allclose(times, 2.5 * plain, rtol=1e-5)
+
+
+# NumPyro's own
+
+
+def test_numpyros_trace_graph_elbo_has_the_same_mean_gradient(tiny, tiny_images, params):
+    def loss(elbo):
+        return lambda params, key: elbo.loss(key, params, *tiny, tiny_images)
+
+    ours, our_error = moments(loss(CountELBO()), params, 4_000, seed=4)
+    theirs, their_error = moments(loss(TraceGraph_ELBO()), params, 20_000, seed=5)
+    error = np.sqrt(our_error + their_error)
+    assert np.all(np.abs(ours - theirs) <= 4 * error + 1e-6)
+    assert np.mean(np.abs(theirs) > 4 * error) > 0.3
+
+
+# the importance-weighted bound
+
+
+def draws(elbo, programs, images, params, number, seed):
+    loss = jax.jit(jax.vmap(lambda key: elbo.loss(key, params, *programs, images)))
+    return -np.asarray(loss(jax.random.split(jax.random.key(seed), number)), np.float64)
+
+
+def test_iwae_of_one_path_is_the_elbo(tiny, tiny_images, params):
+    a, b = (draws(e, tiny, tiny_images, params, 5, 0) for e in (CountELBO(), CountIWAE()))
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_iwae_rises_with_the_paths_to_log_p_of_the_images(tiny, tiny_images, params):
+    """log p(x) by plain Monte Carlo from the prior, which shares nothing with the bound."""
+    model = handlers.substitute(tiny[0], params)
+
+    def log_likelihood(key):
+        return trace(handlers.seed(model, key), tiny_images)["obs"]["fn"].log_prob(tiny_images)
+
+    keys = jax.random.split(jax.random.key(8), 200_000)
+    logs = np.asarray(jax.jit(jax.vmap(log_likelihood))(keys), np.float64)
+    weights = np.exp(logs - logs.max(0))
+    log_p = (np.log(weights.mean(0)) + logs.max(0)).sum()
+    error = np.sqrt((weights.var(0) / weights.mean(0) ** 2 / len(keys)).sum())
+    means, errors = [], []
+    for k in (1, 4, 200):
+        values = draws(CountIWAE(k), tiny, tiny_images, params, 3_000 // k + 100, k)
+        means.append(values.mean())
+        errors.append(values.std() / np.sqrt(len(values)))
+    assert means[1] - means[0] > 4 * np.hypot(*errors[:2])
+    assert means[2] - means[1] > 4 * np.hypot(*errors[1:])
+    assert means[2] < log_p + 4 * np.hypot(errors[2], error)
+
+
+def test_iwae_gradient_is_that_of_its_value(tiny, tiny_images, params):
+    """All its noise is reparameterised: for one key it is a smooth function of the parameters."""
+    flat, unflatten = jax.flatten_util.ravel_pytree(params)
+    direction = jax.random.normal(jax.random.key(1), flat.shape)
+    direction /= jnp.linalg.norm(direction)
+
+    @jax.jit
+    def loss(flat):
+        return CountIWAE(3).loss(jax.random.key(2), unflatten(flat), *tiny, tiny_images)
+
+    step = 1e-2
+    change = (loss(flat + step * direction) - loss(flat - step * direction)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(loss)(flat) @ direction, change, rtol=0.02)
+
+
+def test_the_scale_of_handlers_is_kept_by_iwae(tiny, tiny_images, params):
+    scaled = [handlers.scale(program, scale=2.5) for program in tiny]
+    plain, times = (
+        draws(CountIWAE(3), programs, tiny_images, params, 1, 0) for programs in (tiny, scaled)
+    )
+    np.testing.assert_allclose(times, 2.5 * plain, rtol=1e-5)
+
+
+# score function and baselines
+
+
+@pytest.fixture(scope="module")
+def with_baseline():
+    """Programs with a baseline, and parameters of some size."""
+    programs = untrained(TINY, 0, baseline=True)
+    images = jax.random.uniform(jax.random.key(7), (3, 5, 6))
+    svi = SVI(*programs, optax.sgd(1.0), ScoreELBO())
+    params = svi.get_params(jax.jit(svi.init)(jax.random.key(0), images))
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(5), len(leaves))
+    leaves = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return programs, jax.tree.unflatten(structure, leaves), images
+
+
+def test_the_score_loss_is_the_negative_elbo(with_baseline):
+    programs, params, images = with_baseline
+    for i in range(5):
+        key = jax.random.key(i)
+        ours = ScoreELBO().loss(key, params, *programs, images)
+        guide, model = (handlers.substitute(program, params) for program in programs[::-1])
+        q = trace(handlers.seed(guide, key), images)
+        values = {k: site["value"] for k, site in q.items() if site["type"] == "sample"}
+        p = trace(handlers.substitute(model, values), images)
+        np.testing.assert_allclose(ours, (log_prob(q) - log_prob(p)).sum(), rtol=1e-5)
+
+
+def test_the_score_gradient_is_unbiased_with_any_baseline(with_baseline):
+    programs, params, images = with_baseline
+    others = {k: v for k, v in params.items() if k != "baseline$params"}
+
+    def loss(elbo):
+        return lambda others, key: elbo.loss(key, params | others, *programs, images)
+
+    ours, our_error = moments(loss(ScoreELBO()), others, 20_000, seed=6)
+    exact, error = moments(loss(CountELBO()), others, 4_000, seed=7)
+    error = np.sqrt(our_error + error)
+    assert np.all(np.abs(ours - exact) <= 4 * error + 1e-6)
+    assert np.mean(np.abs(exact) > 4 * error) > 0.3
+
+
+def test_nothing_leaks_between_baseline_and_guide(with_baseline):
+    programs, params, images = with_baseline
+    key = jax.random.key(3)
+
+    def baselines(params):
+        q = trace(handlers.seed(handlers.substitute(programs[1], params), key), images)
+        return jnp.stack([q["baseline_0"]["value"], q["baseline_1"]["value"]])
+
+    def gradient(programs, params):
+        return jax.jit(jax.grad(lambda p: ScoreELBO().loss(key, p, *programs, images)))(params)
+
+    # the baseline's values have no gradient in the guide's parameters, nor the model's
+    of_values = jax.jit(jax.grad(lambda p: (baselines(p) ** 2).sum()))(params)
+    for name, tree in of_values.items():
+        zero = all(not leaf.any() for leaf in jax.tree.leaves(tree))
+        assert zero == (name != "baseline$params")
+
+    # a baseline that says 0 has an error, but changes nothing for guide and model
+    zeros = jax.tree.map(jnp.zeros_like, params["baseline$params"])
+    with_zeros = gradient(programs, params | {"baseline$params": zeros})
+    without = gradient((programs[0], dataclasses.replace(programs[1], baseline=None)), params)
+    for name in ("guide$params", "decoder$params"):
+        for a, b in zip(*map(jax.tree.leaves, (with_zeros[name], without[name])), strict=True):
+            # but for rounding: the two are compiled apart
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+    # and the baseline's gradient is that of its squared error alone
+    costs = downstream_costs(programs, params, images, key)
+    error = jax.jit(jax.grad(lambda p: ((costs - baselines(p)) ** 2).sum()))(params)
+    ours = gradient(programs, params)
+    for a, b in zip(*(jax.tree.leaves(g["baseline$params"]) for g in (ours, error)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+def downstream_costs(programs, params, images, key):
+    """What z_pres_t can influence, written out: [T, N]."""
+    model, guide = (handlers.substitute(program, params) for program in programs)
+    q = trace(handlers.seed(guide, key), images)
+    values = {k: site["value"] for k, site in q.items() if site["type"] == "sample"}
+    p = trace(handlers.substitute(model, values), images)
+    steps = [
+        sum(
+            p[f"{site}_{t}"]["fn"].log_prob(values[f"{site}_{t}"])
+            - q[f"{site}_{t}"]["fn"].log_prob(values[f"{site}_{t}"])
+            for site in ("z_pres", "z_where", "z_what")
+        )
+        for t in (0, 1)
+    ]
+    likelihood = p["obs"]["fn"].log_prob(images)
+    return jnp.stack([likelihood + steps[0] + steps[1], likelihood + steps[1]])
+
+
+def test_the_baseline_of_a_complete_image_is_zero(with_baseline):
+    programs, params, images = with_baseline
+    guide = handlers.substitute(programs[1], params)
+    off = handlers.substitute(handlers.seed(guide, jax.random.key(0)), {"z_pres_0": jnp.zeros(3)})
+    q = trace(off, images)
+    assert q["baseline_0"]["value"].all() and not q["baseline_1"]["value"].any()
+
+
+def test_a_trained_baseline_lowers_the_variance(with_baseline):
+    programs, params, images = with_baseline
+    elbo, fixed = ScoreELBO(), {k: v for k, v in params.items() if k != "baseline$params"}
+    adam = optax.adam(1e-2)
+
+    @jax.jit
+    def train(baseline):
+        def step(carry, key):
+            baseline, state = carry
+            loss = lambda b: elbo.loss(key, fixed | {"baseline$params": b}, *programs, images)  # noqa: E731
+            updates, state = adam.update(jax.grad(loss)(baseline), state)
+            return (optax.apply_updates(baseline, updates), state), None
+
+        keys = jax.random.split(jax.random.key(0), 1000)
+        return jax.lax.scan(step, (baseline, adam.init(baseline)), keys)[0][0]
+
+    def variance(programs, params):
+        loss = lambda p, key: elbo.loss(key, params | p, *programs, images)  # noqa: E731
+        return moments(loss, {"guide$params": params["guide$params"]}, 2_000, seed=1)[1].sum()
+
+    trained = params | {"baseline$params": train(params["baseline$params"])}
+    none = (programs[0], dataclasses.replace(programs[1], baseline=None))
+    assert variance(programs, trained) < 0.7 * variance(none, fixed)

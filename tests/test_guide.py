@@ -111,3 +111,20 @@ def test_gradients_stay_finite_where_an_object_is_out_of_the_question(tiny_image
     for epsilon in (0.0, 0.5, 1.0):
         for gradient in jax.tree.leaves(gradients(epsilon)):
             assert np.isfinite(gradient).all()
+
+
+def test_the_basic_guide_reads_z_what_off_the_lstm(tiny_images):
+    """No window: z_what of the first step knows nothing of where z_where was drawn."""
+    config = dataclasses.replace(TINY, guide="basic")
+    _, guide = untrained(config, 0)
+    assert guide.networks.encoder.mlp.sizes[0] == TINY.rnn_hidden_size
+
+    def z_what_loc(z_where):
+        program = handlers.substitute(
+            handlers.seed(guide, jax.random.key(0)), {"z_where_0": jnp.full((3, 3), z_where)}
+        )
+        return (
+            handlers.trace(program).get_trace(tiny_images)["z_what_0"]["fn"].base_dist.base_dist.loc
+        )
+
+    np.testing.assert_array_equal(z_what_loc(1.0), z_what_loc(2.0))

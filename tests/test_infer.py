@@ -1,5 +1,8 @@
 """Reading images: the posterior over the count, boxes, and independence of the batches."""
 
+import dataclasses
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,8 @@ from conftest import TINY
 from numpyro import handlers
 
 from airjax import infer
-from airjax.infer import read, tight_boxes
+from airjax.elbo import CountIWAE
+from airjax.infer import importance_weighted_bound, read, tight_boxes, with_steps
 from airjax.spatial import window_boxes, window_to_image
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (7, 5, 6)).astype(np.uint8)
@@ -80,3 +84,49 @@ def test_tight_boxes_are_around_the_visible_pixels():
     otherwise = jnp.array([[0.0, 0.0, 1.0, 1.0], [1.5, 2.5, 3.5, 4.5]])
     boxes = tight_boxes(jnp.asarray(objects), otherwise)
     np.testing.assert_array_equal(boxes, [[2, 1, 7, 4], [1.5, 2.5, 3.5, 4.5]])
+
+
+def test_importance_weighted_bound_is_the_estimators(tiny):
+    values = np.stack([importance_weighted_bound(*tiny, IMAGES, 20, seed=s) for s in range(10)])
+    images = jnp.asarray(IMAGES) / 255
+    iwae = jax.jit(lambda key: CountIWAE(20).per_image(key, {}, *tiny, images))
+    other = np.stack([iwae(jax.random.key(s)) for s in range(10)])
+    error = np.sqrt((values.var(0) + other.var(0)) / 10)
+    assert np.all(np.abs(values.mean(0) - other.mean(0)) < 5 * error)
+    elbo = np.stack([read(*tiny, IMAGES, seed=s, num_paths=5).elbo for s in range(10)])
+    assert np.all(values.mean(0) > elbo.mean(0))
+
+
+def with_p(guide, p):
+    """The guide with z_pres_t = 1 of probability p at every step and in every image."""
+    layers = guide.networks.predict.mlp.layers
+    last = layers[-1]
+    bias = last.bias.at[0].set(jnp.log(p) - jnp.log1p(-p))
+    new = (last.weight.at[0].set(0.0), bias)
+    return eqx.tree_at(
+        lambda g: (
+            g.networks.predict.mlp.layers[-1].weight,
+            g.networks.predict.mlp.layers[-1].bias,
+        ),
+        guide,
+        new,
+    )
+
+
+@pytest.mark.parametrize(("p", "steps"), [(1e-4, 1), (0.2, 4), (0.5, 9), (0.99, 30)])
+def test_steps_go_on_until_every_image_has_stopped(tiny, p, steps):
+    """p^n falls to one in a thousand after 4 steps of p = 0.2, 9 of 0.5; 30 was the limit."""
+    model, guide = with_steps(tiny[0], with_p(tiny[1], p), IMAGES, 30)
+    assert model.config == guide.config
+    assert guide.config.model_steps == steps
+    if steps < 10:
+        reading = read(model, guide, IMAGES, num_paths=1)
+        expected = p ** np.arange(steps + 1) * np.array([*[1 - p] * steps, 1])
+        np.testing.assert_allclose(reading.count_probs, np.tile(expected, (7, 1)), rtol=1e-3)
+
+
+def test_a_program_trained_without_masks_is_read_with_masks(tiny):
+    config = dataclasses.replace(TINY, masking=False)
+    plain = [dataclasses.replace(program, config=config) for program in tiny]
+    for a, b in zip(read(*plain, IMAGES), read(*tiny, IMAGES), strict=True):
+        np.testing.assert_array_equal(a, b)

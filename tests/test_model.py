@@ -1,13 +1,17 @@
 """The generative program: its prior on the count, its sites, its masks."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from conftest import TINY
 from numpyro import handlers
 
-from airjax.model import geometric_like
+from airjax.model import geom, geometric_like, presence_probs
+from airjax.train import untrained
 
 
 def trace(model, images, values, **kwargs):
@@ -17,6 +21,19 @@ def trace(model, images, values, **kwargs):
 
 def counts_to_z_pres(counts):
     return {f"z_pres_{t}": jnp.array(counts) > t for t in range(2)}
+
+
+def test_geometric_like_does_not_underflow():
+    """Pyro's numbers for k = 0.01 and T = 3; and a k whose powers are 0 in float32."""
+    p = geometric_like(0.01, 3)
+    np.testing.assert_allclose(p, [0.00999999, 0.00999901, 0.00990099], rtol=1e-6)
+    np.testing.assert_allclose(geometric_like(1e-20, 10), np.full(10, 1e-20), rtol=1e-5)
+
+
+def test_the_raw_prior_is_the_probability_of_each_step():
+    config = dataclasses.replace(TINY, z_pres_prior=0.2, z_pres_prior_raw=True)
+    np.testing.assert_allclose(presence_probs(config), [0.2, 0.2])
+    np.testing.assert_allclose(presence_probs(config, 0.7), [0.7, 0.7])
 
 
 @pytest.mark.parametrize("k", [1e-5, 0.01, 0.5, 1.0, 3.0])
@@ -71,3 +88,55 @@ def test_presence_never_comes_back(tiny):
     first, second = sites["z_pres_0"]["value"], sites["z_pres_1"]["value"]
     assert not np.any((np.asarray(first) == 0) & (np.asarray(second) == 1))
     np.testing.assert_allclose([first.mean(), second.mean()], [0.5, 0.3], atol=0.05)
+
+
+def test_without_masking_absent_objects_count(tiny_images):
+    model, guide = untrained(dataclasses.replace(TINY, masking=False), 0)
+    off = {f"z_pres_{t}": jnp.zeros(3) for t in range(2)}
+    for program in (model, guide):
+        sites = trace(program, tiny_images, off)
+        for name in ("z_where_0", "z_what_1"):
+            assert np.all(sites[name]["fn"].log_prob(sites[name]["value"]) != 0)
+
+
+# the unbounded prior
+
+
+def test_geom_counts_failures():
+    draws = [handlers.seed(geom, jax.random.key(i))(0.4) for i in range(400)]
+    assert min(draws) == 0
+    # mean (1 - p) / p, variance (1 - p) / p^2
+    assert abs(np.mean(draws) - 1.5) < 4 * np.sqrt(0.6 / 0.16 / 400)
+
+
+def test_geom_prior_goes_on_step_by_step(tiny):
+    """As many sites as steps were taken; the canvas holds what they drew."""
+    model, _ = tiny
+    counts = set()
+    for i in range(12):
+        program = handlers.seed(model.geom_prior, jax.random.key(i))
+        traced = handlers.trace(program)
+        canvas = traced(model.decoder, 0.6)
+        sites = traced.trace
+        n = sum(name.startswith("z_pres") for name in sites) - 1
+        assert [float(sites[f"z_pres_{t}"]["value"][0]) for t in range(n + 1)] == [1.0] * n + [0]
+        objects = sum((sites[f"y_{t}"]["value"] for t in range(n)), jnp.zeros((1, 5, 6)))
+        np.testing.assert_allclose(canvas, objects, atol=1e-6)
+        counts.add(n)
+    assert max(counts) > TINY.model_steps  # beyond what T allows
+
+
+def test_geom_prior_in_batches(tiny):
+    model, _ = tiny
+    p, n = 0.6, 5000
+    draw = jax.jit(
+        lambda key, n, p, max_steps: model.geom_prior_batch(key, n, p, max_steps), static_argnums=1
+    )
+    canvas, count = draw(jax.random.key(0), n, p, 200)
+    for k in range(5):
+        probability = p**k * (1 - p)
+        error = np.sqrt(probability * (1 - probability) / n)
+        assert abs(np.mean(np.asarray(count) == k) - probability) < 4 * error
+    assert count.max() > 8
+    assert np.array_equal(np.asarray(canvas).any((1, 2)), np.asarray(count) > 0)
+    assert draw(jax.random.key(0), n, p, 3)[1].max() == 3

@@ -13,7 +13,7 @@ from airjax.networks import Embed
 
 def embed_of(image_size, **settings):
     config = dataclasses.replace(ModelConfig(**settings), image_size=image_size)
-    return Embed(config, config.embed_net, key=jax.random.key(0))
+    return Embed(config, key=jax.random.key(0))
 
 
 @pytest.mark.parametrize("image_size", [(50, 50), (20, 33), (17, 12)])

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from airjax.config import Config, TrainConfig
+from airjax.config import AnnealConfig, Config, EstimatorConfig, ProgressConfig, TrainConfig
 from airjax.data.dataset import Dataset
-from airjax.train import Trainer, next_multiple
+from airjax.train import Trainer, annealed, next_multiple
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 6)).astype(np.uint8)
-TRAIN = TrainConfig(steps=25, batch_size=4, progress_every=10, eval_every=20)
+TRAIN = TrainConfig(steps=25, batch_size=4)
+PROGRESS = ProgressConfig(progress_every=10, eval_every=20)
+SMALL = Config(TRAIN, TINY, progress=PROGRESS)
 
 
-def run(config=Config(TRAIN, TINY), held_out=None):  # noqa: B008
+def run(config=SMALL, held_out=None):
     trainer = Trainer(config, IMAGES)
     state, rows = trainer.init(), []
     for after, row in trainer.run(state, held_out):
@@ -48,14 +50,14 @@ def test_the_same_seed_gives_the_same_run_and_another_another(finished):
             a, b = jax.random.key_data(a), jax.random.key_data(b)
         np.testing.assert_array_equal(a, b)
     assert [row["elbo"] for row in rows] == [row["elbo"] for row in rows_again]
-    _, _, other = run(Config(dataclasses.replace(TRAIN, seed=1), TINY))
+    _, _, other = run(dataclasses.replace(SMALL, train=dataclasses.replace(TRAIN, seed=1)))
     assert other[0]["elbo"] != rows[0]["elbo"]
 
 
 def test_chunks_do_not_change_the_result(finished):
     _, state, _ = finished
-    train = dataclasses.replace(TRAIN, progress_every=7, eval_every=9)
-    _, other, _ = run(Config(train, TINY))
+    progress = ProgressConfig(progress_every=7, eval_every=9)
+    _, other, _ = run(dataclasses.replace(SMALL, progress=progress))
     a, b = (jax.tree.leaves(s.svi.optim_state) for s in (state, other))
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x, y)
@@ -63,7 +65,7 @@ def test_chunks_do_not_change_the_result(finished):
 
 def test_nothing_is_compiled_after_the_first_chunk(caplog):
     """A step compiles once, a shorter last chunk included."""
-    trainer = Trainer(Config(TRAIN, TINY), IMAGES)
+    trainer = Trainer(SMALL, IMAGES)
     rows = trainer.run(trainer.init())
     next(rows)
     with jax.log_compiles(), caplog.at_level(logging.DEBUG):
@@ -85,3 +87,70 @@ def test_the_programs_have_the_trained_weights(finished):
 
 def test_next_multiple():
     assert [next_multiple(step, 10) for step in (0, 9, 10, 11)] == [10, 10, 20, 20]
+
+
+# the prior, changing
+
+
+def test_annealing():
+    steps = np.array([0, 100, 150, 200, 300, 1000])
+    for kind, expected in (
+        ("none", [0.3] * 6),
+        ("lin", [0.3, 0.3, 0.225, 0.15, 0.003 / 2000, 0.003 / 2000]),
+        ("exp", [0.3, 0.3, 0.3 * (5e-6) ** 0.25, 0.3 * (5e-6) ** 0.5, 1.5e-6, 1.5e-6]),
+    ):
+        anneal = AnnealConfig(kind, 1.5e-6, 100, 200)
+        config = dataclasses.replace(SMALL, anneal=anneal)
+        values = [float(annealed(config, step)) for step in steps]
+        np.testing.assert_allclose(values, expected, rtol=1e-4)
+
+
+def test_an_annealed_run_ends_with_the_prior_of_its_last_step(caplog):
+    """The model that is kept has it; and nothing compiles again on the way."""
+    anneal = AnnealConfig("exp", 0.003, 0, 50)
+    held_out = Dataset(IMAGES[:8])
+    trainer = Trainer(dataclasses.replace(SMALL, anneal=anneal), IMAGES)
+    rows = trainer.run(trainer.init(), held_out)
+    next(rows), next(rows)
+    with jax.log_compiles(), caplog.at_level(logging.DEBUG):
+        ((state, _),) = rows
+    compiled = [r.getMessage() for r in caplog.records if "compil" in r.getMessage().lower()]
+    assert compiled == []
+    model, _ = trainer.programs(state)
+    assert model.config.z_pres_prior == pytest.approx(0.3 * 0.1 ** (2 * 25 / 50), rel=1e-4)
+
+
+# estimators by name
+
+
+@pytest.mark.parametrize("estimator", ["score", "iwae"])
+def test_other_estimators_train(estimator):
+    train = dataclasses.replace(TRAIN, estimator=estimator)
+    config = dataclasses.replace(SMALL, train=train, estimator=EstimatorConfig(particles=2))
+    trainer, state, rows = run(config)
+    assert np.isfinite([row["elbo"] for row in rows]).all()
+    _, guide = trainer.programs(state)
+    assert (guide.baseline is not None) == (estimator == "score")
+
+
+def test_without_baselines():
+    train = dataclasses.replace(TRAIN, estimator="score", steps=2)
+    config = dataclasses.replace(SMALL, train=train, estimator=EstimatorConfig(baselines=False))
+    trainer, state, _ = run(config)
+    assert trainer.programs(state)[1].baseline is None
+
+
+def test_the_baseline_has_a_learning_rate_of_its_own():
+    """Adam's first step is its learning rate; at step 0 the others' is still 0 (warm-up)."""
+    train = dataclasses.replace(TRAIN, estimator="score", steps=1000)
+    estimator = EstimatorConfig(baseline_learning_rate=0.05)
+    trainer = Trainer(Config(train, TINY, estimator), IMAGES)
+    before = trainer.init()
+    after, _ = jax.jit(trainer.step)(before, trainer.images)
+    a, b = (trainer.svi.get_params(state.svi) for state in (before, after))
+    for name, rate in (("guide$params", 0), ("decoder$params", 0), ("baseline$params", 0.05)):
+        moved = [
+            np.abs(np.asarray(y - x)).max()
+            for x, y in zip(*(jax.tree.leaves(p[name]) for p in (a, b)), strict=True)
+        ]
+        np.testing.assert_allclose(max(moved), rate, rtol=1e-3)
