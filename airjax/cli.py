@@ -75,7 +75,7 @@ def train(
     trainer = Trainer(run.config, train_data.images)
     state = trainer.init()
     with TrainingProgress(train) as shown:
-        for after, row in trainer.run(state, held_out):
+        for after, row in trainer.run(state, {"test": held_out, "train": train_data}):
             state = after
             run.append(row)
             shown.show(row)

@@ -27,7 +27,11 @@ def curves(rows: Sequence[dict[str, Any]]) -> Figure:
     left, right = figure.subplots(1, 2)
     for axes, keys, title in (
         (left, {"elbo": "training", "test_elbo": "held out"}, "ELBO (nats an image)"),
-        (right, {"test_count_accuracy": "held out"}, "count accuracy"),
+        (
+            right,
+            {"train_count_accuracy": "training", "test_count_accuracy": "held out"},
+            "count accuracy",
+        ),
     ):
         for key, label in keys.items():
             points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -24,7 +24,7 @@ from airjax.model import Model, presence_probs
 from airjax.networks import Baseline, Decoder, GuideNetworks
 
 WARMUP = 100  # steps in which the learning rate rises, at most a tenth of all
-EVALUATED = 1000  # held-out images that progress is measured on
+EVALUATED = 1000  # images of each data set that progress is measured on
 Row = dict[str, Any]
 
 
@@ -162,15 +162,16 @@ class Trainer:
         return Model(config, decoder), type(self.guide)(config, networks, baseline)
 
     def run(
-        self, state: TrainState, held_out: Dataset | None = None
+        self, state: TrainState, watched: Mapping[str, Dataset] | None = None
     ) -> Iterator[tuple[TrainState, Row]]:
         """Trains to the end, chunk by chunk: yields the state and a row of metrics after each.
 
         A state is good until the next one is asked for: its memory is used again. A row has
         ``step``, ``seconds`` (of training so far, without compilation and evaluation), ``elbo``
         (mean of the chunk's steps, nats an image) and ``images_per_second``; the first one also
-        ``compile_seconds``; every ``eval_every`` steps, and at the end, also the held-out
-        ``test_elbo`` and, where counts are known, ``test_count_accuracy``.
+        ``compile_seconds``; every ``eval_every`` steps, and at the end, also, for each data set
+        that is watched (``test``, say), ``test_elbo`` and, where counts are known,
+        ``test_count_accuracy``.
         """
         train, progress, seconds = self.config.train, self.config.progress, 0.0
         begin = time.perf_counter()
@@ -189,12 +190,12 @@ class Trainer:
             row = {"step": step, "seconds": seconds, "elbo": elbo}
             row |= {"images_per_second": steps * train.batch_size / took} | extra
             extra = {}
-            if held_out is not None and (
-                step % progress.eval_every == 0 or step == train.num_steps
-            ):
+            if step % progress.eval_every == 0 or step == train.num_steps:
                 # the run's own config, and the prior as an array: nothing compiles again
                 programs = self.programs(state, self.config.model)
-                row |= evaluate_quickly(*programs, held_out, self.prior(state.step))
+                for name, dataset in (watched or {}).items():
+                    found = evaluate_quickly(*programs, dataset, self.prior(state.step))
+                    row |= {f"{name}_{key}": value for key, value in found.items()}
             yield state, row
 
 
@@ -204,12 +205,12 @@ def next_multiple(step: int, n: int) -> int:
 
 
 def evaluate_quickly(
-    model: Model, guide: Guide, held_out: Dataset, z_pres_prior: Float[Array, " T"]
+    model: Model, guide: Guide, data: Dataset, z_pres_prior: Float[Array, " T"]
 ) -> Row:
-    """Held-out ELBO and count accuracy on the first scenes, with one path of the guide."""
-    data = held_out[:EVALUATED]
+    """ELBO and count accuracy on the first images, with one path of the guide."""
+    data = data[:EVALUATED]
     reading = read(model, guide, data.images, num_paths=1, z_pres_prior=z_pres_prior)
-    row = {"test_elbo": float(np.mean(reading.elbo))}
+    row = {"elbo": float(np.mean(reading.elbo))}
     if data.counts is not None:
-        row["test_count_accuracy"] = float(np.mean(reading.count == data.counts))
+        row["count_accuracy"] = float(np.mean(reading.count == data.counts))
     return row

@@ -138,5 +138,7 @@ def test_geom_prior_in_batches(tiny):
         error = np.sqrt(probability * (1 - probability) / n)
         assert abs(np.mean(np.asarray(count) == k) - probability) < 4 * error
     assert count.max() > 8
-    assert np.array_equal(np.asarray(canvas).any((1, 2)), np.asarray(count) > 0)
+    seen = np.asarray(canvas).any((1, 2))
+    assert not seen[np.asarray(count) == 0].any()
+    assert seen[np.asarray(count) > 0].mean() > 0.5  # an object may lie outside the image
     assert draw(jax.random.key(0), n, p, 3)[1].max() == 3

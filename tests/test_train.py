@@ -18,10 +18,10 @@ PROGRESS = ProgressConfig(progress_every=10, eval_every=20)
 SMALL = Config(TRAIN, TINY, progress=PROGRESS)
 
 
-def run(config=SMALL, held_out=None):
+def run(config=SMALL, watched=None):
     trainer = Trainer(config, IMAGES)
     state, rows = trainer.init(), []
-    for after, row in trainer.run(state, held_out):
+    for after, row in trainer.run(state, watched):
         state = after
         rows.append(row)
     return trainer, state, rows
@@ -29,7 +29,7 @@ def run(config=SMALL, held_out=None):
 
 @pytest.fixture(scope="module")
 def finished():
-    return run(held_out=Dataset(IMAGES, counts=np.ones(40, np.int32)))
+    return run(watched={"test": Dataset(IMAGES, counts=np.ones(40, np.int32))})
 
 
 def test_rows_come_at_the_multiples_asked_for_and_at_the_end(finished):
@@ -110,7 +110,7 @@ def test_an_annealed_run_ends_with_the_prior_of_its_last_step(caplog):
     anneal = AnnealConfig("exp", 0.003, 0, 50)
     held_out = Dataset(IMAGES[:8])
     trainer = Trainer(dataclasses.replace(SMALL, anneal=anneal), IMAGES)
-    rows = trainer.run(trainer.init(), held_out)
+    rows = trainer.run(trainer.init(), {"test": held_out})
     next(rows), next(rows)
     with jax.log_compiles(), caplog.at_level(logging.DEBUG):
         ((state, _),) = rows
