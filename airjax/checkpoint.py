@@ -1,61 +1,32 @@
-"""Models on disk: weights as safetensors beside a manifest with their sha256. No pickle.
+"""Models and states of training on disk, as `airjax.storage` keeps arrays."""
 
-A model is a folder with ``weights.safetensors`` and ``manifest.json``; it is written beside its
-place and renamed, so that it is there whole or not at all.
-"""
-
-import hashlib
 import json
-import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-import airjax
-from airjax.config import ModelConfig, from_json, to_json
+from airjax import storage
+from airjax.config import Config, ModelConfig, from_json, to_json
 from airjax.errors import InputError
 from airjax.guide import Guide
 from airjax.model import Model
-from airjax.train import untrained
-
-FORMAT = 1
-WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
+from airjax.train import TrainState, untrained
 
 
 def save_model(folder: Path, model: Model, guide: Guide) -> None:
     """Writes a model to a folder that does not exist yet.
 
     Raises:
-        InputError: if ``folder`` exists (nothing is overwritten) or cannot be made.
+        InputError: if ``folder`` exists (nothing is overwritten) or cannot be written.
     """
-    if os.path.lexists(folder):  # false, not an error, where the parent cannot be searched
-        raise InputError(str(folder), "must not exist yet: nothing is overwritten")
-    weights = safetensors.numpy.save(
-        {name: np.asarray(array) for name, array in _named(model, guide).items()}
-    )
-    manifest = {
-        "format": FORMAT,
-        "version": airjax.__version__,
-        "sha256": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
-        "model": json.loads(to_json(model.config)),
-    }
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            temporary.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(str(folder), f"cannot be written ({error.strerror})") from None
-        _write(temporary / WEIGHTS, weights)
-        _write(temporary / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-        os.rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    arrays = {name: np.asarray(array) for name, array in _named(_networks(model, guide)).items()}
+    storage.write(folder, "model", arrays, json.loads(to_json(model.config)))
 
 
 def load_model(folder: Path) -> tuple[Model, Guide]:
@@ -64,32 +35,9 @@ def load_model(folder: Path) -> tuple[Model, Guide]:
     Raises:
         InputError: if a file is missing or damaged, or belongs to a newer airjax.
     """
-    manifest = _read_manifest(folder / MANIFEST)
-    name = str(folder / WEIGHTS)
-    try:
-        content = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise InputError(name, f"must be readable: {error.strerror}") from None
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != manifest["sha256"].get(WEIGHTS):
-        raise InputError(name, "is damaged: its sha256 must be the manifest's", digest)
-    try:
-        arrays = safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise InputError(name, f"must be a safetensors file: {error}") from None
-    text = json.dumps(manifest["model"])
-    config = from_json(ModelConfig, text, f"{folder / MANIFEST}: model")
-    return from_arrays(config, arrays, name)
-
-
-def _networks(model: Model, guide: Guide) -> dict[str, Any]:
-    return {"decoder": model.decoder, "guide": guide.networks, "baseline": guide.baseline}
-
-
-def _named(model: Model, guide: Guide) -> dict[str, Any]:
-    """The arrays of both programs by their path, ``decoder.mlp.layers.0.weight`` and so on."""
-    leaves = jax.tree_util.tree_leaves_with_path(_networks(model, guide))
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    arrays, about = storage.read(folder, "model")
+    config = from_json(ModelConfig, json.dumps(about), f"{folder / storage.MANIFEST}: model")
+    return from_arrays(config, arrays, str(folder / storage.ARRAYS["model"]))
 
 
 def from_arrays(
@@ -102,42 +50,112 @@ def from_arrays(
     """
     baseline = any(key.startswith("baseline.") for key in arrays)
     empty = eqx.filter_eval_shape(untrained, config, 0, baseline)
-    wanted = _named(*empty)
-    if set(arrays) != set(wanted):
-        odd = sorted(set(arrays) ^ set(wanted))[0]
-        raise InputError(name, "must hold the weights of the manifest's model; differs in", odd)
-    for key, want in wanted.items():
-        have = arrays[key]
-        if (have.shape, have.dtype) != (want.shape, want.dtype):
-            rule = f"{key} must be {want.dtype}{list(want.shape)}"
-            raise InputError(name, rule, f"{have.dtype}{list(have.shape)}")
-    leaves = [jax.numpy.asarray(arrays[key]) for key in wanted]
     like = _networks(*empty)
-    filled = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    storage.check_arrays(arrays, _named(like), name, "the manifest's model")
+    filled = _filled(like, arrays)
     guide = type(empty[1])(config, filled["guide"], filled["baseline"])
     return Model(config, filled["decoder"]), guide
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    name = str(path)
+@dataclass(frozen=True)
+class Checkpoints:
+    """The states of a run that can be resumed: ``step_00000500/`` and so on in a folder.
+
+    The newest are kept, and the one with the best held-out ELBO.
+
+    Attributes:
+        path: the folder.
+        keep: number of newest ones.
+    """
+
+    path: Path
+    keep: int = 2
+
+    def save(self, state: TrainState, config: Config, test_elbo: float | None) -> Path:
+        """Writes a checkpoint; then removes those no longer needed.
+
+        Raises:
+            InputError: if it cannot be written; earlier ones are as they were.
+        """
+        step = int(state.step)
+        folder = self.path / f"step_{step:08d}"
+        if not folder.exists():
+            about = {"step": step, "test_elbo": test_elbo, "config": json.loads(to_json(config))}
+            storage.write(folder, "checkpoint", _raw(state), about)
+            self._prune()
+        return folder
+
+    def newest(self, like: TrainState) -> tuple[TrainState | None, list[str]]:
+        """The state to go on from, or None; and what is wrong with newer ones.
+
+        Args:
+            like: a state of the same run, for its structure.
+        """
+        storage.sweep(self.path)
+        damaged = []
+        for folder in reversed(self.folders()):
+            try:
+                arrays, _ = storage.read(folder, "checkpoint")
+                name = str(folder / storage.ARRAYS["checkpoint"])
+                storage.check_arrays(arrays, _raw(like), name, "this run's state")
+                return _cooked(like, arrays), damaged
+            except InputError as error:
+                damaged.append(str(error))
+        return None, damaged
+
+    def folders(self) -> list[Path]:
+        """All checkpoints, oldest first."""
+        return sorted(self.path.glob("step_*"))
+
+    def _prune(self) -> None:
+        """Removes all but the newest and the best."""
+        folders = self.folders()
+        best = max(folders, key=_test_elbo)
+        for folder in folders[: -self.keep]:
+            if folder != best:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _test_elbo(folder: Path) -> float:
     try:
-        manifest = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(name, f"must be readable: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(name, f"must be JSON: {error}") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-        raise InputError(name, "must be the manifest of a model")
-    if manifest["format"] > FORMAT:
-        rule = f"was written by a newer airjax; this one reads format {FORMAT}"
-        raise InputError(name, rule, manifest["format"])
-    if not isinstance(manifest.get("sha256"), dict) or not isinstance(manifest.get("model"), dict):
-        raise InputError(name, "must hold sha256 and model")
-    return manifest
+        value = storage.read_manifest(folder / storage.MANIFEST, "checkpoint")["checkpoint"]
+        return float(value["test_elbo"])
+    except (InputError, KeyError, TypeError, ValueError):
+        return -float("inf")
 
 
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _networks(model: Model, guide: Guide) -> dict[str, Any]:
+    return {"decoder": model.decoder, "guide": guide.networks, "baseline": guide.baseline}
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree by their path, ``decoder.mlp.layers.0.weight`` and so on."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _filled(like: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """A tree of the structure of ``like`` with these arrays."""
+    leaves = [jnp.asarray(arrays[name]) for name in _named(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _raw(state: TrainState) -> dict[str, np.ndarray]:
+    """A state's arrays by name; of random keys, their words."""
+    named = _named(state).items()
+    return {n: np.asarray(jax.random.key_data(x) if _is_key(x) else x) for n, x in named}
+
+
+def _cooked(like: TrainState, arrays: dict[str, np.ndarray]) -> TrainState:
+    """The state with these arrays; see `_raw`."""
+
+    def leaf(name: str, want: Any) -> jax.Array:
+        array = jnp.asarray(arrays[name])
+        return jax.random.wrap_key_data(array) if _is_key(want) else array
+
+    leaves = [leaf(name, want) for name, want in _named(like).items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)

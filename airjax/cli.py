@@ -4,19 +4,16 @@ Only this file turns flags into calls and errors into exit statuses; what is hea
 imported where it is used.
 """
 
-import contextlib
+import dataclasses
 import functools
 import inspect
-import io
-import itertools
 import json
 import math
-import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -29,9 +26,11 @@ from airjax.config import (
     NonLinearity,
     ProgressConfig,
     TrainConfig,
+    differing,
 )
 from airjax.data.scenes import SceneConfig
 from airjax.errors import InputError
+from airjax.flags import fail, flag, parse
 
 Out = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 DataDir = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
@@ -45,6 +44,7 @@ def train(
     progress: ProgressConfig,
     out: Out = None,
     data_dir: DataDir = None,
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None,
 ) -> None:
     """Train AIR on images, without labels; then score it on held-out ones and draw what it found.
 
@@ -53,48 +53,41 @@ def train(
         model: The model and the guide: prior, programs, sizes of the networks.
         estimator: The estimators of the ELBO's gradient.
         anneal: The prior on the count, changing while training.
-        progress: What is told on the way.
+        progress: What is told and saved on the way.
         out: Folder for the run, a new one; runs/<data>-<time> unless given.
         data_dir: Folder with MNIST's files (or with a folder mnist that has them).
+        resume: Folder of an interrupted run to go on with, with its own settings.
     """
-    from airjax import data, plots
-    from airjax.console import TrainingProgress, console, report_tables
+    from airjax import data
     from airjax.runs import Run
-    from airjax.train import Trainer
 
-    Config(train, model, estimator, anneal, progress)  # its rules come before any work
+    config = Config(train, model, estimator, anneal, progress)  # its rules come before any work
+    run = None if resume is None else _resumed(resume, config, out)
     train_data = data.load(train.data, "train", data_dir)
     held_out = data.load(train.data, "test", data_dir)
-    model = model.with_image_size(train_data.image_shape)
-    run = Run.create(Config(train, model, estimator, anneal, progress), out)
-    console.print(
-        f"training on {len(train_data)} images of {train_data.name}, {train.num_steps} steps of "
-        f"{train.batch_size}, seed {train.seed}; {len(held_out)} images held out",
-        soft_wrap=True,
-    )
-    trainer = Trainer(run.config, train_data.images)
-    state = trainer.init()
-    with TrainingProgress(train) as shown:
-        for after, row in trainer.run(state, {"test": held_out, "train": train_data}):
-            state = after
-            run.append(row)
-            shown.show(row)
-    programs = trainer.programs(state)
-    run.save(*programs)
-    reading, report = _evaluate(programs, held_out)
-    (run.path / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
-    rows = run.rows()
-    pictures = [
-        plots.save(plots.curves(rows), run.figures / "curves.png"),
-        plots.save(plots.reconstructions(held_out, reading), run.figures / "reconstructions.png"),
-        plots.save(_samples(programs[0], "scene", 10, train.seed), run.figures / "samples.png"),
-    ]
-    console.print(*report_tables(report), sep="\n")
-    seconds, compiling = rows[-1]["seconds"], rows[0]["compile_seconds"]
-    console.print(f"trained for {seconds:.0f} s after {compiling:.0f} s of compilation")
-    console.print("model     ", run.path / "model", soft_wrap=True)
-    for picture in pictures:
-        console.print("picture   ", picture, soft_wrap=True)
+    if run is None:
+        model = model.with_image_size(train_data.image_shape)
+        run = Run.create(dataclasses.replace(config, model=model), out)
+    from airjax.session import run_to_the_end
+
+    with run.locked():
+        run_to_the_end(run, train_data, held_out)
+
+
+def _resumed(path: Path, config: Config, out: Path | None) -> Any:
+    """The run to go on with."""
+    from airjax.runs import Run
+
+    if out is not None:
+        raise InputError("out", "must be left out where a run is resumed", out)
+    run = Run.open(path)
+    differences = differing(run.config, config)
+    if differences:
+        rule = f"must have the run's own settings; these differ: {', '.join(differences)}"
+        raise InputError("resume", rule)
+    if run.is_finished:
+        raise InputError("resume", "must be a run that is not finished", path)
+    return run
 
 
 def evaluate(
@@ -125,7 +118,8 @@ def evaluate(
         data_dir: Folder with MNIST's files.
     """
     from airjax.console import console, report_tables
-    from airjax.infer import importance_weighted_bound, with_steps
+    from airjax.infer import importance_weighted_bound, read, with_steps
+    from airjax.metrics import score, settings
     from airjax.runs import Run
 
     for name, value in (("num_paths", num_paths), ("particles", particles)):
@@ -136,7 +130,9 @@ def evaluate(
     programs, scenes = opened.load(), opened.data(data, part, data_dir)
     if max_steps is not None:
         programs = with_steps(*programs, scenes.images, max_steps)
-    _, report = _evaluate(programs, scenes, seed, num_paths)
+    reading = read(*programs, scenes.images, seed, num_paths)
+    report = score(reading, scenes)
+    report["settings"] = settings(reading, scenes, seed, num_paths)
     if bound == "iwae":
         values = importance_weighted_bound(*programs, scenes.images, particles, seed)
         report["iwae"] = float(values.mean())
@@ -222,7 +218,7 @@ def sample(
         path = out or path
         if path.exists():
             raise InputError("out", "must be a new file (nothing is overwritten)", path)
-    figure = _samples(program, what, n, seed, z_pres_prior)
+    figure = plots.prior_samples(program, what, n, seed, z_pres_prior)
     console.print("picture", plots.save(figure, path), soft_wrap=True)
 
 
@@ -301,39 +297,6 @@ def import_pyro(
     console.print("model     ", run.path / "model", soft_wrap=True)
 
 
-def _evaluate(
-    programs: tuple[Any, Any], scenes: Any, seed: int = 0, num_paths: int = 10
-) -> tuple[Any, dict[str, Any]]:
-    """The reading of all scenes, and its scores."""
-    from airjax.infer import read
-    from airjax.metrics import score, settings
-
-    reading = read(*programs, scenes.images, seed, num_paths)
-    used = settings(reading, scenes, seed, num_paths)
-    return reading, score(reading, scenes) | {"settings": used}
-
-
-def _samples(program: Any, what: str, n: int, seed: int, k: float = 1.0) -> Any:
-    """Pictures of a model's prior programs."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-    from numpyro import handlers
-
-    from airjax import plots
-    from airjax.model import geometric_like
-
-    key, steps = jax.random.key(seed), program.config.model_steps
-    prior = handlers.seed(program.prior, key)
-    if what == "geometric":
-        canvas, _ = program.geom_prior_batch(key, n, p=0.5, max_steps=100)
-    elif what == "object":
-        canvas = prior(program.decoder, n, jnp.eye(steps)[0])  # p_0 = 1, then 0
-    else:
-        canvas = prior(program.decoder, n, geometric_like(k, steps))
-    return plots.images(list(np.asarray(canvas)))
-
-
 def _with_steps(steps: int) -> ModelConfig:
     _check_at_least_1("steps", steps)
     return ModelConfig(model_steps=steps)
@@ -369,11 +332,12 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"airjax {airjax.__version__}")
         return
     if arguments[0] not in COMMANDS:
-        _fail(f"the command must be one of {', '.join(COMMANDS)}, got {arguments[0]}")
+        fail(f"the command must be one of {', '.join(COMMANDS)}, got {arguments[0]}")
     try:
-        _parse(COMMANDS[arguments[0]], f"airjax {arguments[0]}", arguments[1:])()
+        command = _with_settings_of_the_run(COMMANDS[arguments[0]], arguments[1:])
+        parse(command, f"airjax {arguments[0]}", arguments[1:])()
     except InputError as error:
-        _fail(error.message(_flag(error.argument)))
+        fail(error.message(flag(error.argument)))
 
 
 def _overview() -> str:
@@ -391,58 +355,17 @@ def _overview() -> str:
     )
 
 
-def _parse(command: Callable[..., None], prog: str, arguments: list[str]) -> Callable[[], None]:
-    """The call that the arguments ask for. tyro frames its complaints; we print them in a line."""
+def _with_settings_of_the_run(
+    command: Callable[..., None], arguments: list[str]
+) -> Callable[..., None]:
+    """``train --resume RUN`` has that run's settings for its flags' defaults, so that what differs
+    in the end is what the user gave."""
+    joined = "\0".join(arguments)
+    found = re.search(r"(?:^|\0)--resume[=\0]([^\0]+)", joined)
+    if command is not train or not found:
+        return command
+    from airjax.runs import Run
 
-    @functools.wraps(command)
-    def deferred(*args: Any, **kwargs: Any) -> Callable[[], None]:
-        return functools.partial(command, *args, **kwargs)
-
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint), _unwrapped(arguments):
-            return tyro.cli(
-                deferred, prog=prog, args=arguments, config=(tyro.conf.OmitArgPrefixes,)
-            )
-    except SystemExit as end:
-        if end.code != 2:
-            raise
-    return _fail(_one_line(complaint.getvalue()))
-
-
-@contextlib.contextmanager
-def _unwrapped(arguments: list[str]) -> Iterator[None]:
-    """Keeps tyro from breaking lines, except in the help."""
-    if {"-h", "--help"} & set(arguments):
-        yield
-        return
-    columns = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "10000"
-    try:
-        yield
-    finally:
-        del os.environ["COLUMNS"]
-        if columns is not None:
-            os.environ["COLUMNS"] = columns
-
-
-def _one_line(framed: str) -> str:
-    """What stands in tyro's frame between its title and its next rule, in one line.
-
-    The frame is drawn with lines, or with blanks and hyphens where the encoding has no others.
-    """
-    texts = [line.strip("│| ") for line in framed.splitlines()[1:]]  # all but the title
-    parts = [text if set(text) - set("─-╰╯") else "" for text in texts]  # rules are ""
-    message = " ".join(itertools.takewhile(bool, itertools.dropwhile(lambda part: not part, parts)))
-    checked = re.fullmatch(r"Error parsing \w+: (\w+) (.*)", message)  # an InputError of a config
-    return f"{_flag(checked[1])} {checked[2]}" if checked else message
-
-
-def _flag(argument: str) -> str:
-    """An argument's flag, if it has one; files are named as they are."""
-    return "--" + argument.replace("_", "-") if argument.isidentifier() else argument
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"airjax: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    config = Run.open(Path(found[1])).config
+    parts = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return functools.partial(command, **parts)

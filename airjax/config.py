@@ -157,19 +157,23 @@ class EstimatorConfig:
 
     Attributes:
         particles: K, the guide's paths an image; averaged over, or (iwae) weighted by importance.
-        exploration_steps: steps in which the guide's exploration of counts falls from 1 to 0; so
-            no count is given up before the networks can make something of it.
+        exploration_steps: steps in which the guide's exploration of counts (the share of counts
+            that it draws at random) falls from 1 to its floor.
+        exploration_floor: that share afterwards, until three quarters of all steps; 0 then.
         baselines: of the estimator score.
         baseline_learning_rate: of Adam for the baselines.
     """
 
     particles: int = 1
-    exploration_steps: int = 500
+    exploration_steps: int = 1000
+    exploration_floor: float = 0.05
     baselines: bool = True
     baseline_learning_rate: Annotated[float, tyro.conf.arg(aliases=("-blr",))] = 0.01
 
     def __post_init__(self):
         at_least_1(self, "particles", "exploration_steps")
+        if not 0 <= self.exploration_floor < 1:
+            raise InputError("exploration_floor", "must be 0 to 1", self.exploration_floor)
         positive(self, "baseline_learning_rate")
 
 
@@ -199,18 +203,20 @@ class AnnealConfig:
 
 @dataclass(frozen=True)
 class ProgressConfig:
-    """What is told on the way.
+    """What is told and saved on the way.
 
     Attributes:
         progress_every: steps between two lines of progress.
         eval_every: steps between two evaluations on held-out images.
+        save_every: steps between two checkpoints.
     """
 
     progress_every: int = 100
     eval_every: int = 500
+    save_every: int = 500
 
     def __post_init__(self):
-        at_least_1(self, "progress_every", "eval_every")
+        at_least_1(self, "progress_every", "eval_every", "save_every")
 
 
 @dataclass(frozen=True)
@@ -279,6 +285,16 @@ for _kind in (int, float, bool, str):
 def to_json(config: Any) -> str:
     """A config as JSON; `from_json` gives an equal one back."""
     return json.dumps(_converter.unstructure(config), indent=2) + "\n"
+
+
+def differing(a: Config, b: Config) -> list[str]:
+    """Names of the settings in which two runs differ, with their values in ``a`` and ``b``."""
+    return [
+        f"{name} ({value} and {getattr(getattr(b, part), name)})"
+        for part in vars(a)
+        for name, value in vars(getattr(a, part)).items()
+        if value != getattr(getattr(b, part), name)
+    ]
 
 
 def from_json(kind: type[_Kind], text: str, name: str) -> _Kind:

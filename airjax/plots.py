@@ -4,15 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from numpyro import handlers
 
 from airjax.data.dataset import Dataset
 from airjax.infer import Reading
+from airjax.model import Model, geometric_like
 
 STEP_COLOURS = ("red", "lime", "deepskyblue", "orange", "magenta", "yellow", "cyan", "white")
 
@@ -65,6 +69,28 @@ def reconstructions(data: Dataset, reading: Reading, n: int = 10) -> Figure:
     axes[0, 0].set_ylabel("data")
     axes[1, 0].set_ylabel("read")
     return figure
+
+
+def prior_samples(model: Model, what: str, n: int, seed: int, k: float = 1.0) -> Figure:
+    """Pictures of a model's prior programs.
+
+    Args:
+        model: trained or not.
+        what: ``scene``, of at most T objects; ``object``, a single step; ``geometric``, an
+            unbounded scene, with a further object half of the time.
+        n: number of pictures.
+        seed: of the draws.
+        k: ratio p(n + 1) / p(n) of a scene's prior; 1 makes all counts equally likely.
+    """
+    key, steps = jax.random.key(seed), model.config.model_steps
+    prior = handlers.seed(model.prior, key)
+    if what == "geometric":
+        canvas, _ = model.geom_prior_batch(key, n, p=0.5, max_steps=100)
+    elif what == "object":
+        canvas = prior(model.decoder, n, jnp.eye(steps)[0])  # p_0 = 1, then 0
+    else:
+        canvas = prior(model.decoder, n, geometric_like(k, steps))
+    return images(list(np.asarray(canvas)))
 
 
 def images(pictures: Sequence[Float[np.ndarray, "H W"]]) -> Figure:

@@ -1,12 +1,16 @@
 """A run's folder: what was asked for, how it went, and what was learned.
 
-``config.json``, ``metrics.jsonl`` (a row each chunk of steps, see `airjax.train`), ``model/``,
-``figures/``.
+``config.json``, ``metrics.jsonl`` (a row each chunk of steps, see `airjax.train`),
+``checkpoints/``, ``model/``, ``figures/``.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +69,11 @@ class Run:
         """The folder of the run's pictures."""
         return self.path / "figures"
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the model is there that training ends with."""
+        return (self.path / "model").exists()
+
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row to the metrics."""
         with open(self.path / "metrics.jsonl", "a") as file:
@@ -82,6 +91,31 @@ class Run:
         except (OSError, ValueError) as error:
             name = str(self.path / "metrics.jsonl")
             raise InputError(name, f"must be rows of JSON: {error}") from None
+
+    def cut(self, step: int) -> float:
+        """Drops the metrics after a step, that training goes on from; returns its seconds."""
+        if not (self.path / "metrics.jsonl").exists():
+            return 0.0
+        rows = [row for row in self.rows() if row["step"] <= step]
+        temporary = self.path / ".metrics.jsonl.tmp"
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.replace(temporary, self.path / "metrics.jsonl")
+        return rows[-1]["seconds"] if rows else 0.0
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this folder.
+
+        Raises:
+            InputError: if another one does.
+        """
+        with open(self.path / "config.json") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go even by a killed process
+            except OSError:
+                rule = "must not be in use: another process trains there"
+                raise InputError("resume", rule, self.path) from None
+            yield
 
     def save(self, model: Model, guide: Guide) -> None:
         """Writes what was learned."""

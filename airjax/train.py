@@ -24,6 +24,7 @@ from airjax.model import Model, presence_probs
 from airjax.networks import Baseline, Decoder, GuideNetworks
 
 WARMUP = 100  # steps in which the learning rate rises, at most a tenth of all
+EXPLORING = 0.75  # share of the steps in which the guide explores counts
 EVALUATED = 1000  # images of each data set that progress is measured on
 Row = dict[str, Any]
 
@@ -79,6 +80,17 @@ def annealed(config: Config, step: ArrayLike) -> float | Array:
     return values[anneal.anneal_prior]
 
 
+def exploration(config: Config, step: ArrayLike) -> Float[Array, ""]:
+    """The guide's epsilon at a step (may be traced): from 1 down to the floor, and at last 0.
+
+    The floor keeps every count's windows learning. Without it, an image whose digit was left to the
+    second window stays so for ever: the first one, empty, is never asked to hold it.
+    """
+    falling = 1 - jnp.asarray(step) / config.estimator.exploration_steps
+    explores = step < EXPLORING * config.train.num_steps
+    return jnp.where(explores, jnp.maximum(falling, config.estimator.exploration_floor), 0.0)
+
+
 def to_unit(images: UInt8[Array, "N H W"]) -> Float[Array, "N H W"]:
     """Bytes to intensities in [0, 1]."""
     return images.astype(jnp.float32) / 255
@@ -124,7 +136,7 @@ class Trainer:
             state.svi._replace(rng_key=noise),
             to_unit(images[rows]),
             z_pres_prior=self.prior(state.step),
-            exploration=jnp.maximum(0, 1 - state.step / self.config.estimator.exploration_steps),
+            exploration=exploration(self.config, state.step),
         )
         return TrainState(svi, state.step + 1), -loss / size
 
@@ -162,9 +174,15 @@ class Trainer:
         return Model(config, decoder), type(self.guide)(config, networks, baseline)
 
     def run(
-        self, state: TrainState, watched: Mapping[str, Dataset] | None = None
+        self,
+        state: TrainState,
+        watched: Mapping[str, Dataset] | None = None,
+        seconds: float = 0.0,
     ) -> Iterator[tuple[TrainState, Row]]:
         """Trains to the end, chunk by chunk: yields the state and a row of metrics after each.
+
+        Where chunks end depends on the settings alone, so an interrupted run that goes on has the
+        rows of one that was not. ``seconds`` are those that the state has been trained for.
 
         A state is good until the next one is asked for: its memory is used again. A row has
         ``step``, ``seconds`` (of training so far, without compilation and evaluation), ``elbo``
@@ -173,15 +191,15 @@ class Trainer:
         that is watched (``test``, say), ``test_elbo`` and, where counts are known,
         ``test_count_accuracy``.
         """
-        train, progress, seconds = self.config.train, self.config.progress, 0.0
+        train, progress = self.config.train, self.config.progress
+        every = (progress.progress_every, progress.eval_every, progress.save_every)
         begin = time.perf_counter()
         chunk = jax.jit(self.chunk, donate_argnums=0)
         compiled = chunk.lower(state, self.images, jnp.array(0)).compile()
         extra = {"compile_seconds": time.perf_counter() - begin}
         step = int(state.step)
         while step < train.num_steps:
-            ends = (next_multiple(step, n) for n in (progress.progress_every, progress.eval_every))
-            steps = min(train.num_steps, *ends) - step
+            steps = min(train.num_steps, *(next_multiple(step, n) for n in every)) - step
             begin = time.perf_counter()
             state, elbo = compiled(state, self.images, jnp.array(steps))
             elbo = float(elbo)  # waits for the chunk

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from airjax.checkpoint import MANIFEST, WEIGHTS, load_model, save_model
+from airjax.checkpoint import load_model, save_model
 from airjax.config import ModelConfig
 from airjax.errors import InputError
+from airjax.storage import ARRAYS, MANIFEST
 from airjax.train import untrained
+
+WEIGHTS = ARRAYS["model"]
 
 SMALL = ModelConfig(
     image_size=(12, 14),
@@ -154,7 +157,7 @@ def test_a_failed_save_leaves_nothing(call, tmp_path, programs, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match="model cannot be written \\(disk full\\)"):
         save_model(tmp_path / "model", *programs)
     assert list(tmp_path.iterdir()) == []
 

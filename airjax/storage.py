@@ -1,0 +1,142 @@
+"""Arrays on disk: a folder with a safetensors file and a JSON manifest with its sha256. No pickle.
+
+A folder is written beside its place, synced and renamed, so that it is there whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+import airjax
+from airjax.errors import InputError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+ARRAYS = {"model": "weights.safetensors", "checkpoint": "state.safetensors"}
+
+
+def write(folder: Path, kind: str, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+    """Writes arrays to a folder that does not exist yet.
+
+    Args:
+        folder: the new folder; folders above it are made.
+        kind: a key of ``ARRAYS``.
+        arrays: by name.
+        about: what the manifest says of them, as JSON.
+
+    Raises:
+        InputError: if ``folder`` exists (nothing is overwritten) or cannot be written.
+    """
+    if os.path.lexists(folder):  # false, not an error, where the parent cannot be searched
+        raise InputError(str(folder), "must not exist yet: nothing is overwritten")
+    content = safetensors.numpy.save(arrays)
+    manifest = {
+        "format": FORMAT,
+        "version": airjax.__version__,
+        "sha256": {ARRAYS[kind]: hashlib.sha256(content).hexdigest()},
+        kind: about,
+    }
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        _write(temporary / ARRAYS[kind], content)
+        _write(temporary / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+        _sync(temporary)
+        os.rename(temporary, folder)
+        _sync(folder.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(str(folder), f"cannot be written ({reason})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read(folder: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What `write` wrote: arrays, and what the manifest says of them; nothing is executed.
+
+    Raises:
+        InputError: if a file is missing or damaged, or belongs to a newer airjax.
+    """
+    manifest = read_manifest(folder / MANIFEST, kind)
+    name = str(folder / ARRAYS[kind])
+    try:
+        content = (folder / ARRAYS[kind]).read_bytes()
+    except OSError as error:
+        raise InputError(name, f"must be readable: {error.strerror}") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != manifest["sha256"].get(ARRAYS[kind]):
+        raise InputError(name, "is damaged: its sha256 must be the manifest's", digest)
+    try:
+        return safetensors.numpy.load(content), manifest[kind]
+    except safetensors.SafetensorError as error:
+        raise InputError(name, f"must be a safetensors file: {error}") from None
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed `write` left behind in a folder."""
+    for leftover in folder.glob(".*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def check_arrays(
+    arrays: dict[str, np.ndarray], wanted: dict[str, Any], name: str, owner: str
+) -> None:
+    """Checks names, shapes and dtypes.
+
+    Raises:
+        InputError: if they differ; ``name`` is the file's, ``owner`` whose arrays they must be.
+    """
+    if set(arrays) != set(wanted):
+        odd = sorted(set(arrays) ^ set(wanted))[0]
+        raise InputError(name, f"must hold the weights of {owner}; differs in", odd)
+    for key, want in wanted.items():
+        have = arrays[key]
+        if (have.shape, have.dtype) != (want.shape, want.dtype):
+            rule = f"{key} must be {want.dtype}{list(want.shape)}"
+            raise InputError(name, rule, f"{have.dtype}{list(have.shape)}")
+
+
+def read_manifest(path: Path, kind: str) -> dict[str, Any]:
+    """The manifest of a folder that `write` made.
+
+    Raises:
+        InputError: if it is missing or damaged, or belongs to a newer airjax.
+    """
+    name = str(path)
+    try:
+        manifest = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(name, f"must be readable: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(name, f"must be JSON: {error}") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise InputError(name, f"must be the manifest of a {kind}")
+    if manifest["format"] > FORMAT:
+        rule = f"was written by a newer airjax; this one reads format {FORMAT}"
+        raise InputError(name, rule, manifest["format"])
+    if not isinstance(manifest.get("sha256"), dict) or not isinstance(manifest.get(kind), dict):
+        raise InputError(name, f"must hold sha256 and {kind}")
+    return manifest
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Makes a folder's entries last through a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

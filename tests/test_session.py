@@ -1,0 +1,242 @@
+"""Runs that are interrupted, killed or damaged, and go on as if nothing had been."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+from airjax import session
+from airjax.checkpoint import Checkpoints
+from airjax.cli import main
+from airjax.config import Config, ProgressConfig, TrainConfig
+from airjax.errors import InputError
+from airjax.interrupt import Interrupt
+from airjax.storage import ARRAYS
+from airjax.train import Trainer
+
+FLAGS = (
+    "--steps 40 --batch-size 8 --progress-every 5 --eval-every 10 --save-every 10 "
+    "--model-steps 2 --window-size 6 --encoder-latent-size 3 --rnn-hidden-size 8 --predict-net 5 "
+    "--bl-predict-net 5 --encoder-net 5 --decoder-net 5 --embed-net 5 --embed-channels 2"
+)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A file of small images."""
+    path = tmp_path_factory.mktemp("data") / "scenes.npz"
+    images = np.random.default_rng(0).integers(0, 256, (60, 10, 12)).astype(np.uint8)
+    np.savez(path, images=images, counts=np.arange(60, dtype=np.int32) % 3)
+    return path
+
+
+def line(scenes, run, estimator="count"):
+    return f"train --data {scenes} --out {run} --estimator {estimator} {FLAGS}".split()
+
+
+@pytest.fixture(scope="module", params=["count", "score"])
+def whole(request, scenes, tmp_path_factory):
+    """A run that nothing interrupted."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    main(line(scenes, run, request.param))
+    return request.param, run
+
+
+def learned(run):
+    """What must not depend on interruptions: the weights, and the metrics but for the clock's."""
+    clock = {"seconds", "images_per_second", "compile_seconds"}
+    rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [{k: v for k, v in row.items() if k not in clock} for row in rows]
+    return (run / "model" / ARRAYS["model"]).read_bytes(), rows
+
+
+class InterruptedAfter(Interrupt):
+    """As if a signal came in the chunk after the first ``left``."""
+
+    left: int
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    @property
+    def signum(self):
+        self.left -= 1
+        return signal.SIGTERM if self.left < 0 else None
+
+
+def stop_after(chunks, arguments, monkeypatch):
+    monkeypatch.setattr(InterruptedAfter, "left", chunks, raising=False)
+    monkeypatch.setattr(session, "Interrupt", InterruptedAfter)
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    monkeypatch.undo()
+    return end.value.code
+
+
+def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
+    whole, scenes, tmp_path, monkeypatch, capsys
+):
+    estimator, uninterrupted = whole
+    run = tmp_path / "run"
+    assert stop_after(2, line(scenes, run, estimator), monkeypatch) == 128 + signal.SIGTERM
+    assert "stopped at step 15, all is saved: airjax train --resume" in capsys.readouterr().out
+    assert not (run / "model").exists()
+    assert stop_after(1, ["train", "--resume", str(run)], monkeypatch) == 143
+    assert "going on from step 15" in capsys.readouterr().out
+    main(["train", "--resume", str(run)])
+    assert learned(run) == learned(uninterrupted)
+    with pytest.raises(SystemExit):
+        main(["train", f"--resume={run}"])
+    assert "--resume must be a run that is not finished" in capsys.readouterr().err
+
+
+def test_newest_and_best_checkpoints_are_kept(whole):
+    _, run = whole
+    rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
+    elbos = {row["step"]: row["test_elbo"] for row in rows if "test_elbo" in row}
+    best = max(elbos, key=elbos.get)
+    steps = [int(folder.name[5:]) for folder in Checkpoints(run / "checkpoints").folders()]
+    assert steps == sorted({best, 30, 40})
+
+
+@pytest.fixture
+def stopped(whole, scenes, tmp_path, monkeypatch):
+    """A run of the same settings, interrupted with checkpoints at 10, 20 and 25."""
+    estimator, uninterrupted = whole
+    if estimator != "count":
+        pytest.skip("one estimator is enough here")
+    run = tmp_path / "run"
+    stop_after(4, line(scenes, run), monkeypatch)
+    return run, uninterrupted
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, capsys):
+    run, uninterrupted = stopped
+    newest = Checkpoints(run / "checkpoints").folders()[-1] / ARRAYS["checkpoint"]
+    content = newest.read_bytes()
+    newest.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+    (run / "checkpoints" / ".step_00000030.1.tmp").mkdir()  # of a killed save
+    capsys.readouterr()
+    main(["train", "--resume", str(run)])
+    out = capsys.readouterr().out
+    assert f"{newest} is damaged" in out and "going on from step 20" in out
+    assert learned(run) == learned(uninterrupted)
+    assert not list((run / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--seed 5 --batch-size 9", "these differ: batch_size (8 and 9), seed (0 and 5)"),
+        ("--encoder-net 5 6", "these differ: encoder_net ((5,) and (5, 6))"),
+        ("--out elsewhere", "--out must be left out where a run is resumed, got elsewhere"),
+    ],
+)
+def test_a_run_is_resumed_with_its_own_settings(flags, told, stopped, capsys):
+    run, _ = stopped
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--resume", str(run), *flags.split()])
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_second_process_is_refused(stopped, capsys):
+    from airjax.runs import Run
+
+    run, _ = stopped
+    with Run.open(run).locked(), pytest.raises(SystemExit) as end:
+        main(["train", "--resume", str(run)])
+    assert end.value.code == 2
+    assert "--resume must not be in use: another process trains there" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
+    config = Config(TrainConfig(steps=20, batch_size=2), TINY, progress=ProgressConfig())
+    images = np.zeros((4, 5, 6), np.uint8)
+    trainer = Trainer(config, images)
+    state = trainer.init()
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(state, config, None)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"step_00000007 cannot be written \(No space left"):
+        checkpoints.save(state._replace(step=np.array(7)), config, None)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    again, damaged = checkpoints.newest(state)
+    assert int(again.step) == 0 and damaged == []
+
+
+# signals
+
+
+def test_a_signal_is_noted():
+    before = signal.getsignal(signal.SIGTERM)
+    with Interrupt() as interrupt:
+        assert interrupt.signum is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while interrupt.signum is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert interrupt.signum == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    """While compiled code runs, too: here a C function that holds no lock and does not return."""
+    program = (
+        "import ctypes\n"
+        "from airjax.interrupt import Interrupt\n"
+        "with Interrupt():\n"
+        "    print('ready', flush=True)\n"
+        "    while True: ctypes.CDLL(None).sleep(1000)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert process.wait(timeout=20) == 130
+    process.stdout.close()
+
+
+@pytest.mark.slow
+def test_thirty_kills_lose_nothing(whole, scenes, tmp_path):
+    """SIGKILL at random moments, while saving too; then to the end, with the same result."""
+    estimator, uninterrupted = whole
+    run, moments = tmp_path / "run", random.Random(0)
+    airjax = str(Path(sys.executable).with_name("airjax"))
+    start, resume = [airjax, *line(scenes, run, estimator)], [airjax, "train", "--resume", str(run)]
+    kills = 0
+    while kills < 30:
+        process = subprocess.Popen(resume if (run / "config.json").exists() else start)
+        begin = time.monotonic()
+        # from the moment that training can have begun: the start alone takes seconds
+        while process.poll() is None and time.monotonic() - begin < 60:
+            if len(list((run / "checkpoints").glob("*"))) and moments.random() < 0.02:
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        if (run / "model").exists():  # it was faster: what it made must be right; start over
+            assert learned(run) == learned(uninterrupted)
+            shutil.rmtree(run)
+    if not (run / "model").exists():
+        subprocess.run(resume if (run / "config.json").exists() else start, check=True)
+    assert learned(run) == learned(uninterrupted)
