@@ -62,6 +62,9 @@ def train(
     from airjax.runs import Run
 
     config = Config(train, model, estimator, anneal, progress)  # its rules come before any work
+    for net in ("predict_net", "bl_predict_net", "encoder_net", "decoder_net"):
+        if not getattr(model, net):  # in Python, a linear layer; here, a flag without its sizes
+            raise InputError(net, "must be given at least one size")
     run = None if resume is None else _resumed(resume, config, out)
     train_data = data.load(train.data, "train", data_dir)
     held_out = data.load(train.data, "test", data_dir)

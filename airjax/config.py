@@ -14,6 +14,8 @@ NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "si
 GuideName = Literal["window", "basic"]
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
+LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions are noisy
+NEED_MASKS = ("count", "iwae")  # the count is summed over masked programs
 
 
 @dataclass(frozen=True)
@@ -113,28 +115,27 @@ class TrainConfig:
         data: name of a data set, or path of an .npz of images.
         steps: number of gradient steps; 2,000 for digits and 6,000 for all else unless given.
         batch_size: images a step.
-        learning_rate: of Adam, at its highest; 0.002 unless given, or 0.0003 where the gradient has
-            the noise of score functions.
+        learning_rate: of Adam, at its highest; 0.0003 for score and 0.002 else unless given.
         estimator: of the ELBO's gradient: count sums over the count exactly, score has a score
             function and baselines (the tutorial's), iwae is the importance-weighted bound.
         seed: of initialisation, mini-batches and noise.
     """
 
     data: str = "digits"
-    steps: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None
+    steps: Annotated[int | None, tyro.conf.arg(aliases=("-n",), metavar="INT")] = None
     batch_size: Annotated[int, tyro.conf.arg(aliases=("-b",))] = 64
-    learning_rate: Annotated[float | None, tyro.conf.arg(aliases=("-lr",))] = None
+    learning_rate: Annotated[float | None, tyro.conf.arg(aliases=("-lr",), metavar="FLOAT")] = None
     estimator: EstimatorName = "count"
     seed: int = 0
 
     def __post_init__(self):
         if self.steps is None:
             object.__setattr__(self, "steps", 2000 if self.data == "digits" else 6000)
+        one_of(self, "estimator", get_args(EstimatorName))
         if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", 3e-4 if self.estimator == "score" else 2e-3)
+            object.__setattr__(self, "learning_rate", LEARNING_RATES[self.estimator])
         at_least_1(self, "steps", "batch_size")
         positive(self, "learning_rate")
-        one_of(self, "estimator", get_args(EstimatorName))
         if not 0 <= self.seed < 2**32:
             raise InputError("seed", "must be 0 to 2**32 - 1", self.seed)
 
@@ -230,7 +231,7 @@ class Config:
     progress: ProgressConfig = field(default_factory=ProgressConfig)
 
     def __post_init__(self):
-        if self.train.estimator != "score" and not self.model.masking:
+        if self.train.estimator in NEED_MASKS and not self.model.masking:
             rule = "must be score without masking (the count is summed over masked programs)"
             raise InputError("estimator", rule, self.train.estimator)
         if self.model.z_pres_prior_raw and self.anneal.anneal_prior_to >= 1:

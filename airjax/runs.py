@@ -71,8 +71,18 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the model is there that training ends with."""
-        return (self.path / "model").exists()
+        """Whether there is nothing left to do: evaluation.json comes last. (A model that was
+        imported has no checkpoints.)"""
+        unscored = (self.path / "checkpoints").exists() and not (
+            self.path / "evaluation.json"
+        ).exists()
+        return (self.path / "model").exists() and not unscored
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a file of the run, or puts it in the place of an older one, whole."""
+        temporary = self.path / f".{name}.tmp"
+        temporary.write_text(text)
+        os.replace(temporary, self.path / name)
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row to the metrics."""
@@ -97,9 +107,7 @@ class Run:
         if not (self.path / "metrics.jsonl").exists():
             return 0.0
         rows = [row for row in self.rows() if row["step"] <= step]
-        temporary = self.path / ".metrics.jsonl.tmp"
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.replace(temporary, self.path / "metrics.jsonl")
+        self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         return rows[-1]["seconds"] if rows else 0.0
 
     @contextlib.contextmanager
@@ -118,8 +126,9 @@ class Run:
             yield
 
     def save(self, model: Model, guide: Guide) -> None:
-        """Writes what was learned."""
-        save_model(self.path / "model", model, guide)
+        """Writes what was learned, unless it is there already."""
+        if not (self.path / "model").exists():
+            save_model(self.path / "model", model, guide)
 
     def load(self) -> tuple[Model, Guide]:
         """Reads what was learned."""

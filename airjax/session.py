@@ -68,12 +68,10 @@ def train(trainer: Trainer, run: Run, watched: dict[str, Dataset]) -> TrainState
 def finish(trainer: Trainer, state: TrainState, run: Run, held_out: Dataset) -> None:
     """Saves the model, scores it on the held-out images, and draws."""
     programs = trainer.programs(state)
-    if not run.is_finished:
-        run.save(*programs)
+    run.save(*programs)
     reading = read(*programs, held_out.images, SEED, NUM_PATHS)
     report = score(reading, held_out)
     report["settings"] = settings(reading, held_out, SEED, NUM_PATHS)
-    (run.path / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
     rows = run.rows()
     samples = plots.prior_samples(programs[0], "scene", 10, run.config.train.seed)
     pictures = [
@@ -81,6 +79,7 @@ def finish(trainer: Trainer, state: TrainState, run: Run, held_out: Dataset) -> 
         plots.save(plots.reconstructions(held_out, reading), run.figures / "reconstructions.png"),
         plots.save(samples, run.figures / "samples.png"),
     ]
+    run.write("evaluation.json", json.dumps(report, indent=2) + "\n")
     console.print(*report_tables(report), sep="\n")
     seconds, compiling = rows[-1]["seconds"], rows[0]["compile_seconds"]
     console.print(f"trained for {seconds:.0f} s after {compiling:.0f} s of compilation")

@@ -82,7 +82,7 @@ def train_baseline(programs, params, images, steps: int = 1000) -> Any:
     elbo, adam = ScoreELBO(), optax.adam(1e-3)
 
     @jax.jit
-    def run(baseline, images):
+    def run(baseline, params, images):
         def step(carry, key):
             baseline, state = carry
             rows = jax.random.randint(key, (64,), 0, len(images))
@@ -97,14 +97,14 @@ def train_baseline(programs, params, images, steps: int = 1000) -> Any:
         keys = jax.random.split(jax.random.key(1), steps)
         return jax.lax.scan(step, (baseline, adam.init(baseline)), keys)[0][0]
 
-    return params | {"baseline$params": run(programs[1].baseline, jnp.asarray(images))}
+    return params | {"baseline$params": run(programs[1].baseline, params, jnp.asarray(images))}
 
 
 def variance(elbo: ELBO, programs, params, images, args: Args) -> tuple[dict[str, float], float]:
     """Of each group, the summed variance of the gradient per image; and seconds a gradient."""
 
     @jax.jit
-    def moments(keys):
+    def moments(params, images, keys):  # as arguments: XLA would fold constants for minutes
         def one(sums, key):
             g = jax.grad(lambda p: elbo.loss(key, p, *programs, images) / len(images))(params)
             return jax.tree.map(
@@ -116,9 +116,9 @@ def variance(elbo: ELBO, programs, params, images, args: Args) -> tuple[dict[str
 
     is_pair = lambda x: isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], jax.Array)  # noqa: E731
     keys = jax.random.split(jax.random.key(args.seed + 1), args.draws)
-    compiled = moments.lower(keys).compile()
+    compiled = moments.lower(params, images, keys).compile()
     begin = time.perf_counter()
-    sums = jax.block_until_ready(compiled(keys))
+    sums = jax.block_until_ready(compiled(params, images, keys))
     seconds = (time.perf_counter() - begin) / args.draws
     n = args.draws
     variances = jax.tree.map(

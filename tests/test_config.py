@@ -103,6 +103,7 @@ def test_rules_of_training(argument, value, rule, monkeypatch):
     [
         (EstimatorConfig, "particles", 0, "must be at least 1, got 0"),
         (EstimatorConfig, "exploration_steps", 0, "must be at least 1, got 0"),
+        (EstimatorConfig, "exploration_floor", 1.0, "must be 0 to 1, got 1.0"),
         (EstimatorConfig, "baseline_learning_rate", -0.1, "must be positive, got -0.1"),
         (AnnealConfig, "anneal_prior", "cos", "must be one of none, lin, exp, got cos"),
         (AnnealConfig, "anneal_prior_to", 0.0, "must be positive, got 0.0"),

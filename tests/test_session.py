@@ -20,6 +20,7 @@ from airjax.cli import main
 from airjax.config import Config, ProgressConfig, TrainConfig
 from airjax.errors import InputError
 from airjax.interrupt import Interrupt
+from airjax.runs import Run
 from airjax.storage import ARRAYS
 from airjax.train import Trainer
 
@@ -43,12 +44,18 @@ def line(scenes, run, estimator="count"):
     return f"train --data {scenes} --out {run} --estimator {estimator} {FLAGS}".split()
 
 
-@pytest.fixture(scope="module", params=["count", "score"])
-def whole(request, scenes, tmp_path_factory):
-    """A run that nothing interrupted."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    main(line(scenes, run, request.param))
-    return request.param, run
+@pytest.fixture(scope="module")
+def whole(scenes, tmp_path_factory):
+    """A run that nothing interrupted, of an estimator."""
+    runs = {}
+
+    def made(estimator):
+        if estimator not in runs:
+            runs[estimator] = tmp_path_factory.mktemp("whole") / "run"
+            main(line(scenes, runs[estimator], estimator))
+        return runs[estimator]
+
+    return made
 
 
 def learned(run):
@@ -76,34 +83,34 @@ class InterruptedAfter(Interrupt):
         return signal.SIGTERM if self.left < 0 else None
 
 
-def stop_after(chunks, arguments, monkeypatch):
-    monkeypatch.setattr(InterruptedAfter, "left", chunks, raising=False)
-    monkeypatch.setattr(session, "Interrupt", InterruptedAfter)
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    monkeypatch.undo()
+def stop_after(chunks, arguments):
+    """The exit status of a run that is interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InterruptedAfter, "left", chunks, raising=False)
+        patch.setattr(session, "Interrupt", InterruptedAfter)
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
     return end.value.code
 
 
+@pytest.mark.parametrize("estimator", ["count", "score"])
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
-    whole, scenes, tmp_path, monkeypatch, capsys
+    estimator, whole, scenes, tmp_path, capsys
 ):
-    estimator, uninterrupted = whole
     run = tmp_path / "run"
-    assert stop_after(2, line(scenes, run, estimator), monkeypatch) == 128 + signal.SIGTERM
+    assert stop_after(2, line(scenes, run, estimator)) == 128 + signal.SIGTERM
     assert "stopped at step 15, all is saved: airjax train --resume" in capsys.readouterr().out
     assert not (run / "model").exists()
-    assert stop_after(1, ["train", "--resume", str(run)], monkeypatch) == 143
-    assert "going on from step 15" in capsys.readouterr().out
     main(["train", "--resume", str(run)])
-    assert learned(run) == learned(uninterrupted)
+    assert "going on from step 15" in capsys.readouterr().out
+    assert learned(run) == learned(whole(estimator))
     with pytest.raises(SystemExit):
         main(["train", f"--resume={run}"])
     assert "--resume must be a run that is not finished" in capsys.readouterr().err
 
 
 def test_newest_and_best_checkpoints_are_kept(whole):
-    _, run = whole
+    run = whole("count")
     rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
     elbos = {row["step"]: row["test_elbo"] for row in rows if "test_elbo" in row}
     best = max(elbos, key=elbos.get)
@@ -111,29 +118,31 @@ def test_newest_and_best_checkpoints_are_kept(whole):
     assert steps == sorted({best, 30, 40})
 
 
+@pytest.fixture(scope="module")
+def stopped_once(scenes, tmp_path_factory):
+    """A run interrupted with checkpoints at 20 and 25, and the best."""
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    stop_after(4, line(scenes, run))
+    return run
+
+
 @pytest.fixture
-def stopped(whole, scenes, tmp_path, monkeypatch):
-    """A run of the same settings, interrupted with checkpoints at 10, 20 and 25."""
-    estimator, uninterrupted = whole
-    if estimator != "count":
-        pytest.skip("one estimator is enough here")
-    run = tmp_path / "run"
-    stop_after(4, line(scenes, run), monkeypatch)
-    return run, uninterrupted
+def stopped(stopped_once, tmp_path):
+    """A copy of that run."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, capsys):
-    run, uninterrupted = stopped
-    newest = Checkpoints(run / "checkpoints").folders()[-1] / ARRAYS["checkpoint"]
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, whole, capsys):
+    newest = Checkpoints(stopped / "checkpoints").folders()[-1] / ARRAYS["checkpoint"]
     content = newest.read_bytes()
     newest.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
-    (run / "checkpoints" / ".step_00000030.1.tmp").mkdir()  # of a killed save
+    (stopped / "checkpoints" / ".step_00000030.1.tmp").mkdir()  # of a killed save
     capsys.readouterr()
-    main(["train", "--resume", str(run)])
+    main(["train", "--resume", str(stopped)])
     out = capsys.readouterr().out
     assert f"{newest} is damaged" in out and "going on from step 20" in out
-    assert learned(run) == learned(uninterrupted)
-    assert not list((run / "checkpoints").glob(".*"))
+    assert learned(stopped) == learned(whole("count"))
+    assert not list((stopped / "checkpoints").glob(".*"))
 
 
 @pytest.mark.parametrize(
@@ -145,19 +154,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, capsy
     ],
 )
 def test_a_run_is_resumed_with_its_own_settings(flags, told, stopped, capsys):
-    run, _ = stopped
     with pytest.raises(SystemExit) as end:
-        main(["train", "--resume", str(run), *flags.split()])
+        main(["train", "--resume", str(stopped), *flags.split()])
     assert end.value.code == 2
     assert told in capsys.readouterr().err
 
 
 def test_a_second_process_is_refused(stopped, capsys):
-    from airjax.runs import Run
-
-    run, _ = stopped
-    with Run.open(run).locked(), pytest.raises(SystemExit) as end:
-        main(["train", "--resume", str(run)])
+    with Run.open(stopped).locked(), pytest.raises(SystemExit) as end:
+        main(["train", "--resume", str(stopped)])
     assert end.value.code == 2
     assert "--resume must not be in use: another process trains there" in capsys.readouterr().err
 
@@ -218,10 +223,9 @@ def test_a_second_signal_ends_the_process_at_once():
 @pytest.mark.slow
 def test_thirty_kills_lose_nothing(whole, scenes, tmp_path):
     """SIGKILL at random moments, while saving too; then to the end, with the same result."""
-    estimator, uninterrupted = whole
-    run, moments = tmp_path / "run", random.Random(0)
+    uninterrupted, run, moments = whole("count"), tmp_path / "run", random.Random(0)
     airjax = str(Path(sys.executable).with_name("airjax"))
-    start, resume = [airjax, *line(scenes, run, estimator)], [airjax, "train", "--resume", str(run)]
+    start, resume = [airjax, *line(scenes, run)], [airjax, "train", "--resume", str(run)]
     kills = 0
     while kills < 30:
         process = subprocess.Popen(resume if (run / "config.json").exists() else start)

@@ -10,7 +10,7 @@ from conftest import TINY
 
 from airjax.config import AnnealConfig, Config, EstimatorConfig, ProgressConfig, TrainConfig
 from airjax.data.dataset import Dataset
-from airjax.train import Trainer, annealed, next_multiple
+from airjax.train import Trainer, annealed, exploration, next_multiple
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 6)).astype(np.uint8)
 TRAIN = TrainConfig(steps=25, batch_size=4)
@@ -118,6 +118,17 @@ def test_an_annealed_run_ends_with_the_prior_of_its_last_step(caplog):
     assert compiled == []
     model, _ = trainer.programs(state)
     assert model.config.z_pres_prior == pytest.approx(0.3 * 0.1 ** (2 * 25 / 50), rel=1e-4)
+
+
+def test_exploration_falls_to_its_floor_and_ends():
+    train = dataclasses.replace(TRAIN, steps=1000)
+    config = dataclasses.replace(
+        SMALL,
+        train=train,
+        estimator=EstimatorConfig(1, exploration_steps=200, exploration_floor=0.1),
+    )
+    values = [float(exploration(config, step)) for step in (0, 100, 180, 300, 749, 750, 999)]
+    np.testing.assert_allclose(values, [1, 0.5, 0.1, 0.1, 0.1, 0, 0], rtol=1e-6)
 
 
 # estimators by name
