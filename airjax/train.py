@@ -87,7 +87,7 @@ def exploration(config: Config, step: ArrayLike) -> Float[Array, ""]:
     second window stays so for ever: the first one, empty, is never asked to hold it.
     """
     falling = 1 - jnp.asarray(step) / config.estimator.exploration_steps
-    explores = step < EXPLORING * config.train.num_steps
+    explores = jnp.asarray(step) < EXPLORING * config.train.num_steps
     return jnp.where(explores, jnp.maximum(falling, config.estimator.exploration_floor), 0.0)
 
 
