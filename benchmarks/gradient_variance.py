@@ -175,6 +175,9 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
             mine = [row for row in rows if row["estimator"] == name]
             axes.plot([r["step"] for r in mine], [r[group] for r in mine], "o-", label=name)
         axes.set(xscale="log", yscale="log", xlabel="training step", title=group)
+        steps = sorted({row["step"] for row in rows})
+        axes.set_xticks(steps, [f"{step:,}" for step in steps])
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("variance of the gradient")
     figure.axes[-1].legend(fontsize=7)
