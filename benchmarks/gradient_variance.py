@@ -9,6 +9,7 @@ importance-weighted bound is another objective: its gradient has another mean.)
 """
 
 import json
+import statistics
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,25 +105,28 @@ def variance(elbo: ELBO, programs, params, images, args: Args) -> tuple[dict[str
     """Of each group, the summed variance of the gradient per image; and seconds a gradient."""
 
     @jax.jit
-    def moments(params, images, keys):  # as arguments: XLA would fold constants for minutes
-        def one(sums, key):
-            g = jax.grad(lambda p: elbo.loss(key, p, *programs, images) / len(images))(params)
-            return jax.tree.map(
-                lambda s, x: (s[0] + x, s[1] + x**2), sums, g, is_leaf=is_pair
-            ), None
+    def gradient(params, images, key):  # images as an argument: XLA would fold constants
+        return jax.grad(lambda p: elbo.loss(key, p, *programs, images) / len(images))(params)
 
-        zeros = jax.tree.map(lambda x: (jnp.zeros_like(x), jnp.zeros_like(x)), params)
-        return jax.lax.scan(one, zeros, keys)[0]
+    @jax.jit
+    def add(sums, g):
+        return jax.tree.map(lambda s, x: s + x, sums[0], g), jax.tree.map(
+            lambda s, x: s + x**2, sums[1], g
+        )
 
-    is_pair = lambda x: isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], jax.Array)  # noqa: E731
     keys = jax.random.split(jax.random.key(args.seed + 1), args.draws)
-    compiled = moments.lower(params, images, keys).compile()
-    begin = time.perf_counter()
-    sums = jax.block_until_ready(compiled(params, images, keys))
-    seconds = (time.perf_counter() - begin) / args.draws
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    sums, times = (zeros, zeros), []
+    jax.block_until_ready(gradient(params, images, keys[0]))  # compiles
+    for key in keys:
+        begin = time.perf_counter()
+        g = jax.block_until_ready(gradient(params, images, key))
+        times.append(time.perf_counter() - begin)
+        sums = add(sums, g)
+    seconds = statistics.median(times)
     n = args.draws
     variances = jax.tree.map(
-        lambda s: float(((s[1] - s[0] ** 2 / n) / (n - 1)).sum()), sums, is_leaf=is_pair
+        lambda total, squares: float(((squares - total**2 / n) / (n - 1)).sum()), *sums
     )
     return {
         name: float(sum(jax.tree.leaves(group(variances)))) for name, group in GROUPS.items()
