@@ -52,6 +52,9 @@ def from_arrays(
     empty = eqx.filter_eval_shape(untrained, config, 0, baseline)
     like = _networks(*empty)
     storage.check_arrays(arrays, _named(like), name, "the manifest's model")
+    for key, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise InputError(name, f"{key} must be finite")
     filled = _filled(like, arrays)
     guide = type(empty[1])(config, filled["guide"], filled["baseline"])
     return Model(config, filled["decoder"]), guide

@@ -9,6 +9,7 @@ import functools
 import inspect
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from airjax.config import (
     NonLinearity,
     ProgressConfig,
     TrainConfig,
+    TriesConfig,
     differing,
 )
 from airjax.data.scenes import SceneConfig
@@ -42,6 +44,7 @@ def train(
     estimator: EstimatorConfig,
     anneal: AnnealConfig,
     progress: ProgressConfig,
+    tries: TriesConfig,
     out: Out = None,
     data_dir: DataDir = None,
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None,
@@ -54,6 +57,7 @@ def train(
         estimator: The estimators of the ELBO's gradient.
         anneal: The prior on the count, changing while training.
         progress: What is told and saved on the way.
+        tries: Several seeds, and what is done about a training that collapses.
         out: Folder for the run, a new one; runs/<data>-<time> unless given.
         data_dir: Folder with MNIST's files (or with a folder mnist that has them).
         resume: Folder of an interrupted run to go on with, with its own settings.
@@ -61,7 +65,9 @@ def train(
     from airjax import data
     from airjax.runs import Run
 
-    config = Config(train, model, estimator, anneal, progress)  # its rules come before any work
+    config = Config(
+        train, model, estimator, anneal, progress, tries
+    )  # its rules come before any work
     for net in ("predict_net", "bl_predict_net", "encoder_net", "decoder_net"):
         if not getattr(model, net):  # in Python, a linear layer; here, a flag without its sizes
             raise InputError(net, "must be given at least one size")
@@ -83,7 +89,7 @@ def _resumed(path: Path, config: Config, out: Path | None) -> Any:
 
     if out is not None:
         raise InputError("out", "must be left out where a run is resumed", out)
-    run = Run.open(path)
+    run = Run.open(path, "resume")
     differences = differing(run.config, config)
     if differences:
         rule = f"must have the run's own settings; these differ: {', '.join(differences)}"
@@ -341,6 +347,15 @@ def main(arguments: list[str] | None = None) -> None:
         parse(command, f"airjax {arguments[0]}", arguments[1:])()
     except InputError as error:
         fail(error.message(flag(error.argument)))
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename} cannot be used ({error.strerror})")
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def _overview() -> str:
@@ -369,6 +384,6 @@ def _with_settings_of_the_run(
         return command
     from airjax.runs import Run
 
-    config = Run.open(Path(found[1])).config
+    config = Run.open(Path(found[1]), "resume").config
     parts = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return functools.partial(command, **parts)

@@ -221,6 +221,25 @@ class ProgressConfig:
 
 
 @dataclass(frozen=True)
+class TriesConfig:
+    """How often a training is tried.
+
+    Attributes:
+        seeds: trainings with this seed and the next ones; the one with the best held-out ELBO is
+            kept (no labels are used to choose).
+        restarts: new initialisations, at most, of a training that has collapsed.
+    """
+
+    seeds: int = 1
+    restarts: int = 2
+
+    def __post_init__(self):
+        at_least_1(self, "seeds")
+        if self.restarts < 0:
+            raise InputError("restarts", "must be at least 0", self.restarts)
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that decides a run."""
 
@@ -229,11 +248,15 @@ class Config:
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     anneal: AnnealConfig = field(default_factory=AnnealConfig)
     progress: ProgressConfig = field(default_factory=ProgressConfig)
+    tries: TriesConfig = field(default_factory=TriesConfig)
 
     def __post_init__(self):
         if self.train.estimator in NEED_MASKS and not self.model.masking:
             rule = "must be score without masking (the count is summed over masked programs)"
             raise InputError("estimator", rule, self.train.estimator)
+        if self.train.seed + self.tries.seeds > 2**32:
+            rule = f"must leave room for {self.tries.seeds} seeds below 2**32"
+            raise InputError("seed", rule, self.train.seed)
         if self.model.z_pres_prior_raw and self.anneal.anneal_prior_to >= 1:
             raise InputError(
                 "anneal_prior_to", "must be below 1, as raw", self.anneal.anneal_prior_to

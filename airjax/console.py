@@ -87,3 +87,14 @@ def report_tables(report: dict[str, Any]) -> list[str | Table]:
             counts.add_row(str(i), *map(str, row))
         tables += [title, counts]
     return tables
+
+
+def seeds_table(reports: dict[int, dict[str, Any]], best: int) -> Table:
+    """What each seed came to; the best is marked."""
+    table = Table("seed", "ELBO (nats an image)", "count accuracy", "restarts", "")
+    for seed, report in reports.items():
+        accuracy = report.get("count_accuracy")
+        shown = "" if accuracy is None else f"{100 * accuracy:.2f} %"
+        kept = "kept" if seed == best else ""
+        table.add_row(str(seed), f"{report['elbo']:.2f}", shown, str(report["restarts"]), kept)
+    return table

@@ -26,11 +26,13 @@ def geometric_like(k: ArrayLike, steps: int) -> Float[Array, " T"]:
     """Probabilities p_t of z_pres_t = 1, given the step before, with p(n + 1) / p(n) = k.
 
     n = 0 .. T is the count they imply; this is the truncated geometric prior of Pyro's AIR example.
-    p_t = k S(T - t - 1) / S(T - t) with S(m) = 1 + k + ... + k^m, which underflows for no k.
+    p_t = k S_k(T - t - 1) / S_k(T - t) with S_k(m) = 1 + k + ... + k^m; for k > 1 in powers of 1/k,
+    so that nothing underflows or overflows.
     """
     ratio = jnp.asarray(k, float)
-    sums = jnp.cumsum(ratio ** jnp.arange(steps + 1))
-    return ratio * (sums[:-1] / sums[1:])[::-1]
+    inverse = jnp.minimum(ratio, 1 / ratio)
+    sums = jnp.cumsum(inverse ** jnp.arange(steps + 1))
+    return jnp.minimum(ratio, 1) * (sums[:-1] / sums[1:])[::-1]
 
 
 def presence_probs(config: ModelConfig, k: ArrayLike | None = None) -> Float[Array, " T"]:

@@ -1,20 +1,25 @@
 """A run's folder: what was asked for, how it went, and what was learned.
 
-``config.json``, ``metrics.jsonl`` (a row each chunk of steps, see `airjax.train`),
-``checkpoints/``, ``model/``, ``figures/``.
+``config.json``, ``data.json`` (the images' fingerprint), ``metrics.jsonl`` (a row each chunk of
+steps, see `airjax.train`), ``checkpoints/``, ``restarts.json`` (the record of trainings that
+collapsed), ``model/``, ``figures/``, ``evaluation.json``.
 """
 
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from airjax import data
+import numpy as np
+
+from airjax import data, storage
 from airjax.checkpoint import load_model, save_model
 from airjax.config import Config, from_json, to_json
 from airjax.data.dataset import Dataset
@@ -41,7 +46,7 @@ class Run:
         folder = path or _unused(Path("runs") / name)
         try:
             folder.mkdir(parents=True)
-            (folder / "config.json").write_text(to_json(config))
+            storage.write_file(folder / "config.json", to_json(config).encode())
         except FileExistsError:
             rule = "must be a new folder (nothing is overwritten)"
             raise InputError("out", rule, folder) from None
@@ -50,8 +55,16 @@ class Run:
         return cls(folder, config)
 
     @classmethod
-    def open(cls, path: Path) -> "Run":
-        """The run in a folder.
+    def inside(cls, path: Path, config: Config) -> "Run":
+        """The run in this folder of another run; made where it is missing or was begun only."""
+        path.mkdir(exist_ok=True)
+        if not (path / "config.json").exists():
+            storage.write_file(path / "config.json", to_json(config).encode())
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path, argument: str = "run") -> "Run":
+        """The run in a folder; ``argument`` names it in errors.
 
         Raises:
             InputError: if there is none, or its settings cannot be read.
@@ -61,7 +74,7 @@ class Run:
             text = file.read_text()
         except (OSError, UnicodeDecodeError):
             rule = "must be the folder of a run (one with a config.json)"
-            raise InputError("run", rule, path) from None
+            raise InputError(argument, rule, path) from None
         return cls(path, from_json(Config, text, str(file)))
 
     @property
@@ -70,24 +83,85 @@ class Run:
         return self.path / "figures"
 
     @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints since the last restart."""
+        n = len(self.restarts())
+        return self.path / "checkpoints" / f"restart_{n}" if n else self.path / "checkpoints"
+
+    @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to do: evaluation.json comes last. (A model that was
-        imported has no checkpoints.)"""
-        unscored = (self.path / "checkpoints").exists() and not (
+        imported has no metrics.)"""
+        unscored = (self.path / "metrics.jsonl").exists() and not (
             self.path / "evaluation.json"
         ).exists()
         return (self.path / "model").exists() and not unscored
 
     def write(self, name: str, text: str) -> None:
         """Writes a file of the run, or puts it in the place of an older one, whole."""
-        temporary = self.path / f".{name}.tmp"
-        temporary.write_text(text)
-        os.replace(temporary, self.path / name)
+        storage.write_file(self.path / name, text.encode())
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row to the metrics."""
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
+        storage.append(self.path / "metrics.jsonl", json.dumps(row))
+
+    def restarts(self) -> list[dict[str, Any]]:
+        """The record of trainings that collapsed: ``seed``, ``why``, and ``rows``, their metrics."""
+        return self._json("restarts.json") if (self.path / "restarts.json").exists() else []
+
+    def restart(self, rows: list[dict[str, Any]], why: str | None) -> None:
+        """Adds the training so far to the record; what is done next is a new one."""
+        seed = self.attempt_config().train.seed
+        record = [*self.restarts(), {"seed": seed, "why": why, "rows": rows}]
+        self.write("restarts.json", json.dumps(record, indent=2) + "\n")
+
+    def attempt_config(self) -> Config:
+        """The settings, after a restart with another seed."""
+        n = len(self.restarts())
+        if n == 0:
+            return self.config
+        seed = int(np.random.SeedSequence([self.config.train.seed, n]).generate_state(1)[0])
+        train = dataclasses.replace(self.config.train, seed=seed)
+        return dataclasses.replace(self.config, train=train)
+
+    def report(self) -> dict[str, Any]:
+        """The scores on held-out images at the end, see `airjax.metrics.score`."""
+        return self._json("evaluation.json")
+
+    def adopt(self, other: Path) -> None:
+        """Takes over the results of a finished run."""
+        for name in ("metrics.jsonl", "model", "figures", "evaluation.json"):
+            if (self.path / name).exists():  # from before an interruption
+                continue
+            temporary = self.path / f".{name}.{os.getpid()}.tmp"
+            if (other / name).is_dir():
+                shutil.copytree(other / name, temporary)
+            else:
+                shutil.copy(other / name, temporary)
+            os.rename(temporary, self.path / name)
+
+    def check_data(self, images: Dataset) -> None:
+        """Notes the fingerprint of the images to train on; where there is one, compares.
+
+        Raises:
+            InputError: if the run was started with other images.
+        """
+        digest = hashlib.sha256(np.ascontiguousarray(images.images).data).hexdigest()
+        found = {"name": images.name, "shape": list(images.images.shape), "sha256": digest}
+        if not (self.path / "data.json").exists():
+            self.write("data.json", json.dumps(found, indent=2) + "\n")
+            return
+        want = self._json("data.json")
+        if found != want:
+            rule = f"must be the images that the run was started with, {want}"
+            raise InputError("data", rule, found)
+
+    def _json(self, name: str) -> Any:
+        """A file that `write` wrote."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(str(self.path / name), f"must be readable JSON: {error}") from None
 
     def rows(self) -> list[dict[str, Any]]:
         """The metrics so far; a last line that was cut off is left out.
@@ -102,13 +176,13 @@ class Run:
             name = str(self.path / "metrics.jsonl")
             raise InputError(name, f"must be rows of JSON: {error}") from None
 
-    def cut(self, step: int) -> float:
-        """Drops the metrics after a step, that training goes on from; returns its seconds."""
+    def cut(self, step: int) -> list[dict[str, Any]]:
+        """Drops the metrics after a step, that training goes on from; returns those up to it."""
         if not (self.path / "metrics.jsonl").exists():
-            return 0.0
+            return []
         rows = [row for row in self.rows() if row["step"] <= step]
         self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        return rows[-1]["seconds"] if rows else 0.0
+        return rows
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -123,6 +197,7 @@ class Run:
             except OSError:
                 rule = "must not be in use: another process trains there"
                 raise InputError("resume", rule, self.path) from None
+            storage.sweep(self.path)
             yield
 
     def save(self, model: Model, guide: Guide) -> None:

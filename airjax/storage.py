@@ -79,10 +79,32 @@ def read(folder: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
         raise InputError(name, f"must be a safetensors file: {error}") from None
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file, new or in the place of an older one, so that it is whole or untouched."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write(temporary, content)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def append(path: Path, line: str) -> None:
+    """Adds a line to a file, for good."""
+    with open(path, "a") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def sweep(folder: Path) -> None:
-    """Removes what a killed `write` left behind in a folder."""
+    """Removes what a killed `write` or `write_file` left behind in a folder."""
     for leftover in folder.glob(".*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def check_arrays(

@@ -1,6 +1,7 @@
 """Training: the state, one pure step, and the loop that runs whole chunks of steps compiled."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -40,6 +41,11 @@ class TrainState(NamedTuple):
     svi: SVIState
     step: Int[Array, ""]
 
+    @property
+    def skipped_steps(self) -> Int[Array, ""]:
+        """How many steps so far had a gradient that is not finite, and changed nothing."""
+        return optax.tree.get(self.svi.optim_state, "total_notfinite")
+
 
 @eqx.filter_jit
 def untrained(config: ModelConfig, seed: int, baseline: bool = False) -> tuple[Model, Guide]:
@@ -52,7 +58,8 @@ def untrained(config: ModelConfig, seed: int, baseline: bool = False) -> tuple[M
 
 def optimizer(config: Config) -> optax.GradientTransformation:
     """Adam, its learning rate rising at first and then falling to zero along a cosine; for the
-    baseline, which has to follow the others, at a constant rate of its own."""
+    baseline, which has to follow the others, at a constant rate of its own. A gradient that is not
+    finite is skipped and counted: nothing changes then, not even the schedule's step."""
     steps, rate = config.train.num_steps, config.train.peak_learning_rate
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, min(WARMUP, steps // 10), steps)
 
@@ -63,7 +70,8 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         "baseline": optax.adam(config.estimator.baseline_learning_rate),
         "other": optax.adam(schedule),
     }
-    return optax.partition(adams, kinds)
+    always = 2**31 - 1  # errors in a row after which optax would let one through
+    return optax.apply_if_finite(optax.partition(adams, kinds), always)
 
 
 def annealed(config: Config, step: ArrayLike) -> float | Array:
@@ -143,16 +151,19 @@ class Trainer:
     def chunk(
         self, state: TrainState, images: UInt8[Array, "N H W"], steps: Int[Array, ""]
     ) -> tuple[TrainState, Float[Array, ""]]:
-        """Several steps, and the mean of their ELBOs. The bound of the loop is traced (a shorter
-        last chunk must not compile again), so this is a `fori_loop` and not a `scan`."""
+        """Several steps, and the mean of their ELBOs (of those that are finite). The bound of the
+        loop is traced (a shorter last chunk must not compile again), so this is a `fori_loop` and
+        not a `scan`."""
 
         def body(_, carry):
-            state, total = carry
+            state, total, n = carry
             state, elbo = self.step(state, images)
-            return state, total + elbo
+            finite = jnp.isfinite(elbo)
+            return state, total + jnp.where(finite, elbo, 0.0), n + finite
 
-        state, total = jax.lax.fori_loop(0, steps, body, (state, jnp.array(0.0)))
-        return state, total / steps
+        start = (state, jnp.array(0.0), jnp.array(0))
+        state, total, n = jax.lax.fori_loop(0, steps, body, start)
+        return state, total / n
 
     def programs(self, state: TrainState, config: ModelConfig | None = None) -> tuple[Model, Guide]:
         """Model and guide with the state's parameters as their networks' weights.
@@ -186,10 +197,10 @@ class Trainer:
 
         A state is good until the next one is asked for: its memory is used again. A row has
         ``step``, ``seconds`` (of training so far, without compilation and evaluation), ``elbo``
-        (mean of the chunk's steps, nats an image) and ``images_per_second``; the first one also
-        ``compile_seconds``; every ``eval_every`` steps, and at the end, also, for each data set
-        that is watched (``test``, say), ``test_elbo`` and, where counts are known,
-        ``test_count_accuracy``.
+        (mean of the chunk's steps, nats an image), ``skipped_steps`` (so far) and
+        ``images_per_second``; the first one also ``compile_seconds``; every ``eval_every`` steps,
+        and at the end, also, for each data set that is watched (``test``, say), what
+        `evaluate_quickly` finds: ``test_elbo`` and so on.
         """
         train, progress = self.config.train, self.config.progress
         every = (progress.progress_every, progress.eval_every, progress.save_every)
@@ -206,6 +217,7 @@ class Trainer:
             took = time.perf_counter() - begin
             step, seconds = step + steps, seconds + took
             row = {"step": step, "seconds": seconds, "elbo": elbo}
+            row |= {"skipped_steps": int(state.skipped_steps)}
             row |= {"images_per_second": steps * train.batch_size / took} | extra
             extra = {}
             if step % progress.eval_every == 0 or step == train.num_steps:
@@ -225,10 +237,33 @@ def next_multiple(step: int, n: int) -> int:
 def evaluate_quickly(
     model: Model, guide: Guide, data: Dataset, z_pres_prior: Float[Array, " T"]
 ) -> Row:
-    """ELBO and count accuracy on the first images, with one path of the guide."""
+    """What is told of a data set's first images while training, with one path of the guide.
+
+    ``elbo`` (nats an image), ``empty_elbo`` (that of a model without any object), ``mean_count``
+    and, where counts are known, ``count_accuracy``.
+    """
     data = data[:EVALUATED]
     reading = read(model, guide, data.images, num_paths=1, z_pres_prior=z_pres_prior)
-    row = {"elbo": float(np.mean(reading.elbo))}
+    row = {
+        "elbo": float(np.mean(reading.elbo)),
+        "empty_elbo": empty_elbo(data.images, model.config.likelihood_sd, float(z_pres_prior[0])),
+        "mean_count": float(np.mean(reading.count)),
+    }
     if data.counts is not None:
         row["count_accuracy"] = float(np.mean(reading.count == data.counts))
     return row
+
+
+def empty_elbo(images: UInt8[np.ndarray, "N H W"], likelihood_sd: float, p: float) -> float:
+    """The ELBO, in nats an image, of saying that no image holds anything: log p(n = 0) and the
+    likelihood of an empty canvas.
+
+    Args:
+        images: bytes.
+        likelihood_sd: of a pixel.
+        p: the prior probability of a first object.
+    """
+    squares = np.square(images.reshape(len(images), -1) / 255.0).sum(1).mean()
+    log_normal = -math.log(likelihood_sd) - math.log(2 * math.pi) / 2
+    log_p = math.log1p(-p) if p < 1 else -math.inf
+    return float(log_p + images[0].size * log_normal - squares / (2 * likelihood_sd**2))

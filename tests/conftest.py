@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from airjax.cli import main
 from airjax.config import ModelConfig
 from airjax.guide import Guide
 from airjax.model import Model
@@ -40,3 +41,14 @@ def tiny() -> tuple[Model, Guide]:
 def tiny_images() -> jax.Array:
     """Three images of 5 x 6."""
     return jax.random.uniform(jax.random.key(7), (3, 5, 6))
+
+
+def mistake(line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a wrong command line ends with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main(line.split())
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("airjax: ")
+    return error.removeprefix("airjax: ").removesuffix("\n")

@@ -1,10 +1,10 @@
 """The command line as a user meets it: a whole run on small scenes, and mistakes of every kind."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
+from conftest import mistake
 from PIL import Image
 
 from airjax.cli import main
@@ -168,93 +168,6 @@ def test_nothing_is_overwritten(workplace, tmp_path, monkeypatch, capsys):
     ):
         assert "must be a new" in mistake(line, capsys)
     assert precious.read_text() == "mine" == (tmp_path / "samples.png").read_text()
-
-
-def mistake(line: str, capsys) -> str:
-    """The one line that a wrong command line ends with."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        airjax(line)
-    assert end.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and error.startswith("airjax: ")
-    return error
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("train --steps 0", "--steps must be at least 1, got 0"),
-        (
-            "train --steps x",
-            "--steps: no type matching {None}|INT could be instantiated from ['x']",
-        ),
-        ("train --batch-size x", "--batch-size: invalid literal for int() with base 10: 'x'"),
-        ("train --batch-size -3", "--batch-size must be at least 1, got -3"),
-        ("train -lr 0", "--learning-rate must be positive, got 0.0"),
-        ("train --learning-rate nan", "--learning-rate must be positive, got nan"),
-        ("train --seed -1", "--seed must be 0 to 2**32 - 1, got -1"),
-        ("train --data nowhere", "--data must be one of digits, multi-mnist, or the path"),
-        ("train --model-steps 0", "--model-steps must be at least 1, got 0"),
-        ("train --likelihood-sd -0.3", "--likelihood-sd must be positive, got -0.3"),
-        ("train --scale-prior-sd 0", "--scale-prior-sd must be positive, got 0.0"),
-        ("train --predict-net 5 0", "--predict-net must be at least 1, got (5, 0)"),
-        ("train --predict-net --steps 3", "--predict-net must be given at least one size"),
-        ("train --decoder-net", "--decoder-net must be given at least one size"),
-        ("train --exploration-floor 1", "--exploration-floor must be 0 to 1, got 1.0"),
-        ("train --save-every 0", "--save-every must be at least 1, got 0"),
-        ("train --non-linearity cube", "--non-linearity"),
-        ("train --particles 0", "--particles must be at least 1, got 0"),
-        ("train --exploration-steps 0", "--exploration-steps must be at least 1, got 0"),
-        ("train --anneal-prior-duration 0", "--anneal-prior-duration must be at least 1, got 0"),
-        ("train --anneal-prior cos", "--anneal-prior"),
-        ("train --progress-every 0", "--progress-every must be at least 1, got 0"),
-        ("train --no-masking", "--estimator must be score without masking"),
-        ("train --z-pres-prior-raw --z-pres-prior 1", "--z-pres-prior must be below 1, as raw"),
-        ("train --embed-channels -1", "--embed-channels must be at least 0, got -1"),
-        ("train --encoder-net 0", "--encoder-net must be at least 1, got (0,)"),
-        ("train --window-size 51", "--window-size must be at most the images' smaller side, 50"),
-        ("train --no-such-flag", "--no-such-flag"),
-        ("evaluate", "run"),
-        ("evaluate nowhere", "--run must be the folder of a run"),
-        ("plot nowhere", "--run must be the folder of a run"),
-        ("sample nowhere", "--run must be the folder of a run"),
-        ("sample --steps 0", "--steps must be at least 1, got 0"),
-        ("sample --z-pres-prior 0", "--z-pres-prior must be positive, got 0"),
-        ("sample -n 0", "--n must be at least 1, got 0"),
-        ("data nothing x.npz", "nothing"),
-        ("data digits no/such/folder/x.npz", "--out must be in an existing folder"),
-        ("data digits x.npz --num-scenes 0", "--num-scenes must be at least 1, got 0"),
-        ("data digits x.npz --counts -1", "--counts must be one or more numbers >= 0, got [-1]"),
-        ("data digits x.npz --overlap maybe", "--overlap"),
-        (
-            "fly",
-            "the command must be one of train, evaluate, plot, sample, data, import-pyro, got fly",
-        ),
-    ],
-)
-def test_mistakes_are_told_in_one_line(line, told, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("airjax.data.NUM_TEST", 30)
-    assert told in mistake(line, capsys)
-    assert not list(tmp_path.iterdir())
-
-
-def test_mistakes_about_a_run(workplace, tmp_path, capsys):
-    np.savez(tmp_path / "wide.npz", images=np.zeros((20, 30, 40), np.uint8))
-    line = f"evaluate {workplace}/run --data {tmp_path}/wide.npz"
-    told = "--data must have images of the model's size (20, 26), got (30, 40)"
-    assert told in mistake(line, capsys)
-    assert "--num-paths must be at least 1, got 0" in mistake(
-        f"evaluate {workplace}/run --num-paths 0", capsys
-    )
-    for flag in ("particles", "max-steps"):
-        told = f"--{flag} must be at least 1, got 0"
-        assert told in mistake(f"evaluate {workplace}/run --{flag} 0", capsys)
-    assert "--steps must be left out" in mistake(f"sample {workplace}/run --steps 3", capsys)
-    broken = shutil.copytree(workplace / "run", tmp_path / "broken")
-    (broken / "config.json").write_text('{"train": {"stepps": 3}, "model": {}}')
-    assert "config.json must hold the settings of a run" in mistake(f"evaluate {broken}", capsys)
 
 
 def test_help_and_version(capsys):

@@ -1,12 +1,12 @@
 """A data set: images and, where known, what is in them; kept as an .npz without pickles."""
 
 import io
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from airjax import storage
 from airjax.errors import InputError
 
 
@@ -50,25 +50,12 @@ def _arrays(data: Dataset) -> dict[str, np.ndarray]:
     return {key: value for key, value in named.items() if value is not None}
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes ``content`` so that ``path`` is either untouched or whole, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_dataset(data: Dataset, path: Path) -> None:
     """Writes an .npz of the arrays that ``data`` has; atomic."""
     buffer = io.BytesIO()
     # allow_pickle is savez' own flag; pyright's stub takes it for an array
     np.savez_compressed(buffer, **_arrays(data))  # pyright: ignore[reportArgumentType]
-    write_atomically(path, buffer.getvalue())
+    storage.write_file(path, buffer.getvalue())
 
 
 def load_dataset(path: Path) -> Dataset:
@@ -132,6 +119,8 @@ def _checked_truth(data: Dataset, name: str) -> Dataset:
         convert = _as_float32 if key == "boxes" else _as_int32
         converted[key] = convert(value, f"{name}: {key}")
     data = replace(data, **converted)
+    if data.boxes is not None:
+        _check_boxes(data.boxes, data.counts, data.image_shape, name)
     if data.counts is None:
         return data
     if data.counts.min() < 0:
@@ -141,6 +130,20 @@ def _checked_truth(data: Dataset, name: str) -> Dataset:
             rule = f"must be at most the number of {key} ({padded.shape[1]})"
             raise InputError(f"{name}: counts", rule, data.counts.max())
     return data
+
+
+def _check_boxes(boxes: np.ndarray, counts: np.ndarray | None, image: tuple[int, int], name: str):
+    """Checks that each image has its boxes, that they lie in it, and that the rest is padding."""
+    x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
+    inside = (x0 >= 0) & (y0 >= 0) & (x0 < x1) & (y0 < y1) & (x1 <= image[1]) & (y1 <= image[0])
+    padding = (boxes == -1).all(-1)
+    if counts is not None:
+        padding &= np.arange(boxes.shape[1])[None] >= counts[:, None]
+    wrong = ~inside & ~padding
+    if wrong.any():
+        i, j = np.argwhere(wrong)[0].tolist()
+        rule = f"must be x0 < x1 <= {image[1]}, y0 < y1 <= {image[0]} in image {i}"
+        raise InputError(f"{name}: boxes", rule, boxes[i, j].tolist())
 
 
 def _as_int32(value: np.ndarray, name: str) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""Tells, without labels, when a training has collapsed."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from airjax.config import Config
+
+JUDGED = 0.25  # share of the steps before which nothing is called a collapse
+PATIENCE = 2  # evaluations in a row that must agree
+Row = dict[str, Any]
+
+
+def collapse(rows: list[Row], config: Config) -> str | None:
+    """What is wrong with a training, given its metrics so far (see `airjax.train.Trainer.run`), or
+    None.
+
+    Wrong is a whole chunk of steps that were not finite; and, from a quarter of the steps on, at
+    two evaluations in a row, what ``_SYMPTOMS`` lists.
+    """
+    before, now = rows[-2:] if len(rows) > 1 else [{"step": 0, "skipped_steps": 0}, *rows]
+    if now["skipped_steps"] - before["skipped_steps"] == now["step"] - before["step"]:
+        return f"no step since {before['step']} had a finite gradient"
+    first = JUDGED * config.train.num_steps
+    evaluated = [row for row in rows if "test_elbo" in row and row["step"] >= first][-PATIENCE:]
+    if len(evaluated) < PATIENCE or now is not evaluated[-1]:
+        return None
+    steps = config.model.model_steps
+    for told, holds in _SYMPTOMS.items():
+        if all(holds(row, steps) for row in evaluated):
+            return told.format(**now, max=steps)
+    return None
+
+
+_SYMPTOMS: dict[str, Callable[[Row, int], bool]] = {
+    "the ELBO is not finite": lambda row, _: not math.isfinite(row["test_elbo"]),
+    "it counts no object in any held-out image": lambda row, _: row["test_mean_count"] == 0,
+    # with T = 1 this may well be so
+    "it counts {max} objects, the most it can, in every held-out image": (
+        lambda row, steps: steps > 1 and row["test_mean_count"] == steps
+    ),
+    "the ELBO of held-out images, {test_elbo:.1f}, is below that of a model without any object, "
+    "{test_empty_elbo:.1f}": lambda row, _: row["test_elbo"] < row["test_empty_elbo"],
+}

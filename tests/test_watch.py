@@ -1,0 +1,173 @@
+"""Collapses are told without labels; a training that collapsed starts anew; several seeds."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from numpyro import distributions as dist
+from test_session import FLAGS, learned, stop_after
+
+from airjax import session
+from airjax.cli import main
+from airjax.config import Config, ModelConfig, TrainConfig, TriesConfig
+from airjax.runs import Run
+from airjax.train import Trainer, empty_elbo
+from airjax.watch import collapse
+
+CONFIG = Config(TrainConfig(steps=400), ModelConfig(model_steps=3))
+GOOD = {"test_elbo": 5.0, "test_empty_elbo": 1.0, "test_mean_count": 1.2}
+
+
+def rows(*evaluated, skipped=0):
+    """Metrics with an evaluation every 100 steps."""
+    return [
+        {"step": 100 * (i + 1), "skipped_steps": skipped * (i + 1)} | GOOD | row
+        for i, row in enumerate(evaluated)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"test_mean_count": 0.0}, "it counts no object in any held-out image"),
+        ({"test_mean_count": 3.0}, "it counts 3 objects, the most it can, in every held-out"),
+        ({"test_elbo": math.nan}, "the ELBO is not finite"),
+        ({"test_elbo": -math.inf}, "the ELBO is not finite"),
+        (
+            {"test_elbo": 0.9},
+            "the ELBO of held-out images, 0.9, is below that of a model without any object, 1.0",
+        ),
+    ],
+)
+def test_a_collapse_is_told_at_two_evaluations_in_a_row(bad, told):
+    assert collapse(rows(bad, bad), CONFIG).startswith(told)
+    assert collapse(rows({}, bad, {}, bad), CONFIG) is None
+    assert collapse(rows({}, bad), CONFIG) is None
+    assert collapse([*rows(bad, bad), {"step": 250, "skipped_steps": 0}], CONFIG) is None
+
+
+def test_nothing_is_judged_in_the_first_quarter():
+    bad, config = {"test_mean_count": 0.0}, Config(TrainConfig(steps=1000))
+    assert collapse(rows(bad, bad, bad), config) is None
+    assert collapse(rows(bad, bad, bad, bad), config) is not None
+
+
+def test_a_good_training_is_none():
+    assert collapse(rows({}, {}, {}), CONFIG) is None
+
+
+def test_one_object_everywhere_is_no_collapse_where_there_may_be_one_at_most():
+    config = Config(TrainConfig(steps=400), ModelConfig(model_steps=1))
+    assert collapse(rows(*2 * [{"test_mean_count": 1.0}]), config) is None
+
+
+def test_a_chunk_without_a_finite_step_is_a_collapse_at_once():
+    assert collapse(rows({}, skipped=99), CONFIG) is None
+    assert collapse(rows({}, skipped=100), CONFIG) == "no step since 0 had a finite gradient"
+
+
+def test_the_empty_models_elbo_is_that_of_its_distributions():
+    images = np.random.default_rng(0).integers(0, 256, (7, 5, 6)).astype(np.uint8)
+    log_prob = dist.Normal(0.0, 0.3).to_event(2).log_prob(images / 255).mean()
+    np.testing.assert_allclose(empty_elbo(images, 0.3, 0.2), log_prob + np.log(0.8), rtol=1e-5)
+    assert empty_elbo(images, 0.3, 1.0) == -math.inf
+
+
+# whole runs
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(monkeypatch):
+    from conftest import TINY
+
+    images = np.random.default_rng(0).integers(0, 256, (8, 5, 6)).astype(np.uint8)
+    config = Config(TrainConfig(steps=10, batch_size=2), TINY)
+    trainer = Trainer(config, images)
+    state = trainer.init()
+    bad = trainer.images.astype(float) * np.nan
+    after, elbo = trainer.step(state, bad)
+    assert not np.isfinite(elbo) and int(after.skipped_steps) == 1 and int(after.step) == 1
+    before = trainer.svi.get_params(state.svi)
+    for name, tree in trainer.svi.get_params(after.svi).items():
+        for a, b in zip(leaves(tree), leaves(before[name]), strict=True):
+            np.testing.assert_array_equal(a, b)
+    again, elbo = trainer.step(after, trainer.images)
+    assert np.isfinite(elbo) and int(again.skipped_steps) == 1
+    _, mean = trainer.chunk(state, bad, np.array(2))
+    assert np.isnan(mean)
+
+
+def leaves(tree):
+    import jax
+
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A file of small images."""
+    path = tmp_path_factory.mktemp("data") / "scenes.npz"
+    images = np.random.default_rng(0).integers(0, 256, (60, 10, 12)).astype(np.uint8)
+    np.savez(path, images=images)
+    return path
+
+
+def never_well(rows, config):
+    """As if every training collapsed after its second evaluation."""
+    return "it is a test" if rows[-1]["step"] >= 20 else None
+
+
+def line(scenes, run, *more):
+    return ["train", "--data", str(scenes), "--out", str(run), *FLAGS.split(), *more]
+
+
+def test_a_collapsed_training_starts_anew_and_keeps_the_record(
+    scenes, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(session, "collapse", never_well)
+    main(line(scenes, tmp_path / "run", "--restarts", "2"))
+    out = capsys.readouterr().out
+    assert out.count("step 20: collapsed: it is a test") == 3
+    assert "(restart 2 of at most 2)" in out
+    run = Run.open(tmp_path / "run")
+    record = run.restarts()
+    assert [r["why"] for r in record] == 2 * ["it is a test"]
+    assert [[row["step"] for row in r["rows"]] for r in record] == 2 * [[5, 10, 15, 20]]
+    assert len({r["seed"] for r in record} | {run.attempt_config().train.seed}) == 3
+    assert len({r["rows"][0]["elbo"] for r in record} | {run.rows()[0]["elbo"]}) == 3
+    assert [row["step"] for row in run.rows()][-1] == 40 and run.report()["restarts"] == 2
+
+
+def test_a_restarted_run_is_resumed_bit_for_bit(scenes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(session, "collapse", never_well)
+    main(line(scenes, tmp_path / "whole", "--restarts", "1"))
+    stop_after(5, line(scenes, tmp_path / "run", "--restarts", "1"))  # in the second training
+    assert len(Run.open(tmp_path / "run").restarts()) == 1
+    main(["train", "--resume", str(tmp_path / "run")])
+    assert "going on from step 10" in capsys.readouterr().out
+    assert learned(tmp_path / "run") == learned(tmp_path / "whole")
+
+
+def test_restarts_can_be_turned_off(scenes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(session, "collapse", never_well)
+    main(line(scenes, tmp_path / "run", "--restarts", "0"))
+    out = capsys.readouterr().out
+    assert out.count("collapsed") == 1 and "starting anew" not in out
+    assert not (tmp_path / "run" / "restarts.json").exists()
+
+
+def test_of_several_seeds_the_best_elbo_is_kept(scenes, tmp_path, capsys):
+    run = tmp_path / "run"
+    arguments = line(scenes, run, "--seeds", "3", "--seed", "4")
+    stop_after(10, arguments)  # in the second seed
+    main(["train", "--resume", str(run)])
+    assert "going on from step" in capsys.readouterr().out
+    told = json.loads((run / "seeds.json").read_text())
+    elbos = {int(seed): report["elbo"] for seed, report in told["seeds"].items()}
+    assert set(elbos) == {4, 5, 6} and told["best"] == max(elbos, key=elbos.get)
+    assert learned(run) == learned(run / f"seed_{told['best']}")
+    alone = line(scenes, tmp_path / "alone", "--seed", "5", "--restarts", "2")
+    main(alone)
+    assert learned(tmp_path / "alone") == learned(run / "seed_5")
+    main(["evaluate", str(run)])
+    assert Run.open(run).is_finished and Run.open(run).config.tries == TriesConfig(3, 2)
