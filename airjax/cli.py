@@ -343,6 +343,7 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments[0] not in COMMANDS:
         fail(f"the command must be one of {', '.join(COMMANDS)}, got {arguments[0]}")
     try:
+        _keep_compiled()
         command = _with_settings_of_the_run(COMMANDS[arguments[0]], arguments[1:])
         parse(command, f"airjax {arguments[0]}", arguments[1:])()
     except InputError as error:
@@ -356,6 +357,14 @@ def main(arguments: list[str] | None = None) -> None:
         fail(f"{error.filename} cannot be used ({error.strerror})")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _keep_compiled() -> None:
+    """Has JAX keep what it compiles in airjax's cache, so that a second run starts at once."""
+    from airjax.data.cache import cache_dir
+
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
 def _overview() -> str:

@@ -106,7 +106,7 @@ class Run:
         storage.append(self.path / "metrics.jsonl", json.dumps(row))
 
     def restarts(self) -> list[dict[str, Any]]:
-        """The record of trainings that collapsed: ``seed``, ``why``, and ``rows``, their metrics."""
+        """The record of trainings that collapsed: ``seed``, ``why``, ``rows`` (the metrics)."""
         return self._json("restarts.json") if (self.path / "restarts.json").exists() else []
 
     def restart(self, rows: list[dict[str, Any]], why: str | None) -> None:

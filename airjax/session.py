@@ -57,7 +57,7 @@ def run_seeds(run: Run, train_data: Dataset, held_out: Dataset) -> None:
         part = Run.inside(run.path / f"seed_{seed}", one)
         if not part.is_finished:
             run_to_the_end(part, train_data, held_out)
-        reports[seed] = part.report()
+        reports[seed] = part.report() | {"restarts": len(part.restarts())}
     elbos = {seed: report["elbo"] for seed, report in reports.items()}
     best = max(elbos, key=lambda seed: elbos[seed] if math.isfinite(elbos[seed]) else -math.inf)
     run.write("seeds.json", json.dumps({"best": best, "seeds": reports}, indent=2) + "\n")
@@ -122,7 +122,6 @@ def finish(trainer: Trainer, state: TrainState, run: Run, held_out: Dataset) -> 
     reading = read(*programs, held_out.images, SEED, NUM_PATHS)
     report = score(reading, held_out)
     report["settings"] = settings(reading, held_out, SEED, NUM_PATHS)
-    report["restarts"] = len(run.restarts())
     rows = run.rows()
     samples = plots.prior_samples(programs[0], "scene", 10, run.config.train.seed)
     pictures = [

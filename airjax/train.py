@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Float, Int, UInt8
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, UInt8, UInt32
 from numpyro.infer import SVI
 from numpyro.infer.elbo import ELBO
 from numpyro.infer.svi import SVIState
@@ -47,9 +47,15 @@ class TrainState(NamedTuple):
         return optax.tree.get(self.svi.optim_state, "total_notfinite")
 
 
-@eqx.filter_jit
 def untrained(config: ModelConfig, seed: int, baseline: bool = False) -> tuple[Model, Guide]:
     """Model and guide with freshly drawn networks; if asked, with a baseline."""
+    return _untrained(config, np.uint32(seed), baseline)  # an array: one compilation for all seeds
+
+
+@eqx.filter_jit
+def _untrained(
+    config: ModelConfig, seed: UInt32[ArrayLike, ""], baseline: bool
+) -> tuple[Model, Guide]:
     keys = jax.random.split(jax.random.key(seed), 2)
     networks = GuideNetworks(config, key=keys[1])
     bl = Baseline(config, key=jax.random.fold_in(keys[1], 1)) if baseline else None
@@ -127,7 +133,15 @@ class Trainer:
     def init(self) -> TrainState:
         """The state before the first step."""
         key = jax.random.fold_in(jax.random.key(self.config.train.seed), 1)
-        return TrainState(jax.jit(self.svi.init)(key, to_unit(self.images[:1])), jnp.array(0))
+
+        def init(programs: tuple[Model, Guide], key: PRNGKeyArray, images: Array) -> SVIState:
+            # the networks are arguments: as constants they would be compiled, which takes seconds
+            return SVI(*programs, self.svi.optim, self.svi.loss).init(key, images)
+
+        image = to_unit(self.images[:1])
+        jax.eval_shape(self.svi.init, key, image)  # notes the parameters' constraints
+        svi = eqx.filter_jit(init)((self.model, self.guide), key, image)
+        return TrainState(svi, jnp.array(0))
 
     def prior(self, step: ArrayLike) -> Float[Array, " T"]:
         """The prior's p_t at a step of training."""

@@ -15,13 +15,13 @@ def collapse(rows: list[Row], config: Config) -> str | None:
     """What is wrong with a training, given its metrics so far (see `airjax.train.Trainer.run`), or
     None.
 
-    Wrong is a whole chunk of steps that were not finite; and, from a quarter of the steps on, at
-    two evaluations in a row, what ``_SYMPTOMS`` lists.
+    Wrong is a whole chunk of steps that were not finite; and, after a quarter of the steps and the
+    exploration's fall, at two evaluations in a row, what ``_SYMPTOMS`` lists.
     """
     before, now = rows[-2:] if len(rows) > 1 else [{"step": 0, "skipped_steps": 0}, *rows]
     if now["skipped_steps"] - before["skipped_steps"] == now["step"] - before["step"]:
         return f"no step since {before['step']} had a finite gradient"
-    first = JUDGED * config.train.num_steps
+    first = max(JUDGED * config.train.num_steps, config.estimator.exploration_steps)
     evaluated = [row for row in rows if "test_elbo" in row and row["step"] >= first][-PATIENCE:]
     if len(evaluated) < PATIENCE or now is not evaluated[-1]:
         return None

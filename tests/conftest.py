@@ -1,5 +1,7 @@
 """Strictness for every test, and small models that many tests share."""
 
+from pathlib import Path
+
 import jax
 import pytest
 
@@ -8,6 +10,11 @@ from airjax.config import ModelConfig
 from airjax.guide import Guide
 from airjax.model import Model
 from airjax.train import untrained
+
+# many tests compile the same programs; the folder is not in git, and begins empty in a clean clone
+CACHE = Path(__file__).parent.parent / ".pytest_cache" / "xla"
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 TINY = ModelConfig(
     model_steps=2,

@@ -59,8 +59,8 @@ def test_counts_have_probabilities_that_add_up(p):
 @given(
     where=hnp.arrays(np.float32, (2, 3), elements=st.floats(-100, 100, width=32)),
     scale=st.floats(2**-10, 2**10, width=32),
-    shape=st.tuples(*[st.integers(1, 9)] * 2),
-    size=st.integers(1, 7),
+    shape=st.sampled_from([(1, 1), (2, 9), (8, 5)]),  # a shape is a compilation
+    size=st.sampled_from([1, 4]),
 )
 def test_windows_anywhere_are_finite(where, scale, shape, size):
     where = jnp.asarray(where).at[:, 0].set(scale)

@@ -79,7 +79,7 @@ class InterruptedAfter(Interrupt):
 
     @property
     def signum(self):
-        self.left -= 1
+        InterruptedAfter.left -= 1  # of the process, not of a training
         return signal.SIGTERM if self.left < 0 else None
 
 
