@@ -5,3 +5,11 @@ Count, locate and describe the objects in images, with no labels. The parts, in 
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):  # so that `import airjax` is quick
+    if name == "AIR":
+        from airjax.air import AIR
+
+        return AIR
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

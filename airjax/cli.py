@@ -1,4 +1,4 @@
-"""The command line: ``airjax train | evaluate | plot | sample | data | import-pyro``.
+"""The command line: ``airjax train | evaluate | predict | plot | sample ...``.
 
 Only this file turns flags into calls and errors into exit statuses; what is heavy to import is
 imported where it is used.
@@ -25,6 +25,7 @@ from airjax.config import (
     EstimatorConfig,
     ModelConfig,
     NonLinearity,
+    PictureConfig,
     ProgressConfig,
     TrainConfig,
     TriesConfig,
@@ -45,9 +46,11 @@ def train(
     anneal: AnnealConfig,
     progress: ProgressConfig,
     tries: TriesConfig,
+    pictures: PictureConfig,
     out: Out = None,
     data_dir: DataDir = None,
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None,
+    strict: bool = False,
 ) -> None:
     """Train AIR on images, without labels; then score it on held-out ones and draw what it found.
 
@@ -58,22 +61,32 @@ def train(
         anneal: The prior on the count, changing while training.
         progress: What is told and saved on the way.
         tries: Several seeds, and what is done about a training that collapses.
+        pictures: How files in a folder of pictures become images.
         out: Folder for the run, a new one; runs/<data>-<time> unless given.
         data_dir: Folder with MNIST's files (or with a folder mnist that has them).
         resume: Folder of an interrupted run to go on with, with its own settings.
+        strict: Stop at a picture that cannot be read, and do not leave it out.
     """
     from airjax import data
+    from airjax.console import console
     from airjax.runs import Run
 
-    config = Config(
-        train, model, estimator, anneal, progress, tries
-    )  # its rules come before any work
+    # the settings' rules come before any work
+    config = Config(train, model, estimator, anneal, progress, tries, pictures)
     for net in ("predict_net", "bl_predict_net", "encoder_net", "decoder_net"):
         if not getattr(model, net):  # in Python, a linear layer; here, a flag without its sizes
             raise InputError(net, "must be given at least one size")
     run = None if resume is None else _resumed(resume, config, out)
-    train_data = data.load(train.data, "train", data_dir)
-    held_out = data.load(train.data, "test", data_dir)
+    if train.data not in data.POOLS and Path(train.data).is_dir():
+        whole, pictures, broken = data.load_folder(Path(train.data), pictures)
+        _tell_broken(broken, strict)
+        console.print(f"{len(whole)} pictures; inverted: {pictures.invert}")
+        config = dataclasses.replace(config, pictures=pictures)
+        train_data = data.split(whole, train.data, "train", every=True)
+        held_out = data.split(whole, train.data, "test", every=True)
+    else:
+        train_data = data.load(train.data, "train", data_dir)
+        held_out = data.load(train.data, "test", data_dir)
     if run is None:
         model = model.with_image_size(train_data.image_shape)
         run = Run.create(dataclasses.replace(config, model=model), out)
@@ -306,6 +319,60 @@ def import_pyro(
     console.print("model     ", run.path / "model", soft_wrap=True)
 
 
+def predict(
+    run: tyro.conf.Positional[Path],
+    folder: tyro.conf.Positional[Path],
+    out: Annotated[Path, tyro.conf.arg(metavar="PATH")],
+    format: Literal["csv", "json", "coco"] = "csv",
+    draw: bool = False,
+    strict: bool = False,
+    num_paths: int = 5,
+    seed: int = 0,
+) -> None:
+    """Find the objects in a folder of pictures: tables that other tools read, and drawings.
+
+    Args:
+        run: Folder of the run whose model it is.
+        folder: Folder of pictures (and folders below it), or one picture.
+        out: Folder for the results, a new one, outside of the folder of pictures.
+        format: csv is objects.csv and counts.csv; json is everything; coco is detection results and
+            the list of images that they belong to.
+        draw: Also draw each picture with the boxes of its objects, and a contact sheet.
+        strict: Stop at a picture that cannot be read, and do not leave it out.
+        num_paths: K, the paths of the guide that counts are averaged over.
+        seed: Of the guide's samples.
+    """
+    from airjax.air import AIR
+    from airjax.console import console
+    from airjax.output import write_predictions
+    from airjax.runs import Run
+
+    _check_at_least_1("num_paths", num_paths)
+    _check_seed(seed)
+    opened = Run.open(run)
+    air = AIR.of(*opened.load(), n_samples=num_paths, random_state=seed)
+    if not folder.exists():
+        raise InputError("folder", "must be a folder of pictures, or a picture", folder)
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise InputError("out", "must not be in the folder of pictures", out)
+    told = write_predictions(air, folder, opened.config.pictures, out, format, draw, strict)
+    _tell_broken(told.broken, strict)
+    console.print(
+        f"{told.images} pictures, {told.objects} objects, {told.seconds:.1f} s "
+        f"({told.images / told.seconds:.0f} pictures/s)"
+    )
+    for path in told.paths:
+        console.print("written   ", path, soft_wrap=True)
+
+
+def _tell_broken(broken: list[Any], strict: bool) -> None:
+    """Names files that cannot be read."""
+    for path, why in broken:
+        if strict:
+            raise InputError(str(path), f"cannot be read ({why})")
+        print(f"airjax: left out: {path} cannot be read ({why})", file=sys.stderr)
+
+
 def _with_steps(steps: int) -> ModelConfig:
     _check_at_least_1("steps", steps)
     return ModelConfig(model_steps=steps)
@@ -324,6 +391,7 @@ def _check_seed(seed: int) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
+    "predict": predict,
     "plot": plot,
     "sample": sample,
     "data": data,
@@ -344,6 +412,8 @@ def main(arguments: list[str] | None = None) -> None:
         fail(f"the command must be one of {', '.join(COMMANDS)}, got {arguments[0]}")
     try:
         _keep_compiled()
+        if arguments[0] == "train" and arguments[1:2] and not arguments[1].startswith("-"):
+            arguments = ["train", "--data", *arguments[1:]]
         command = _with_settings_of_the_run(COMMANDS[arguments[0]], arguments[1:])
         parse(command, f"airjax {arguments[0]}", arguments[1:])()
     except InputError as error:

@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import cattrs
+import numpy as np
 import tyro
 
 from airjax.errors import InputError
@@ -14,6 +16,7 @@ NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "si
 GuideName = Literal["window", "basic"]
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
+Invert = Literal["auto", "yes", "no"]
 LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions are noisy
 NEED_MASKS = ("count", "iwae")  # the count is summed over masked programs
 
@@ -52,7 +55,7 @@ class ModelConfig:
         image_size: H and W in pixels; taken from the data when training.
     """
 
-    model_steps: Annotated[int, tyro.conf.arg(aliases=("-t",))] = 3
+    model_steps: Annotated[int, tyro.conf.arg(aliases=("-t", "--max-objects"))] = 3
     z_pres_prior: float = 0.01
     z_pres_prior_raw: bool = False
     scale_prior_mean: float = 3.0
@@ -112,7 +115,7 @@ class TrainConfig:
     """The training of one run: what matters first.
 
     Attributes:
-        data: name of a data set, or path of an .npz of images.
+        data: name of a data set, or path of an .npz of images or of a folder of pictures.
         steps: number of gradient steps; 2,000 for digits and 6,000 for all else unless given.
         batch_size: images a step.
         learning_rate: of Adam, at its highest; 0.0003 for score and 0.002 else unless given.
@@ -221,6 +224,34 @@ class ProgressConfig:
 
 
 @dataclass(frozen=True)
+class PictureConfig:
+    """How picture files become images: bright objects on a dark ground.
+
+    Attributes:
+        invert: yes, no, or auto: yes where the pictures' borders are bright. A run keeps what it
+            was trained with.
+        size: HxW in pixels; pictures are then scaled to fit, without distortion, and the rest is
+            ground. Without it all must have one size.
+    """
+
+    invert: Invert = "auto"
+    size: str | None = None
+
+    def __post_init__(self):
+        one_of(self, "invert", get_args(Invert))
+        if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
+            raise InputError("size", "must be HxW in pixels, as 64x48", self.size)
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """H and W, if given."""
+        if self.size is None:
+            return None
+        height, width = self.size.split("x")
+        return int(height), int(width)
+
+
+@dataclass(frozen=True)
 class TriesConfig:
     """How often a training is tried.
 
@@ -249,6 +280,7 @@ class Config:
     anneal: AnnealConfig = field(default_factory=AnnealConfig)
     progress: ProgressConfig = field(default_factory=ProgressConfig)
     tries: TriesConfig = field(default_factory=TriesConfig)
+    pictures: PictureConfig = field(default_factory=PictureConfig)
 
     def __post_init__(self):
         if self.train.estimator in NEED_MASKS and not self.model.masking:
@@ -261,6 +293,13 @@ class Config:
             raise InputError(
                 "anneal_prior_to", "must be below 1, as raw", self.anneal.anneal_prior_to
             )
+
+    def restarted(self, n: int) -> "Config":
+        """The settings after n restarts: with another seed, made from the first one."""
+        if n == 0:
+            return self
+        seed = int(np.random.SeedSequence([self.train.seed, n]).generate_state(1)[0])
+        return replace(self, train=replace(self.train, seed=seed))
 
 
 def at_least_1(config: Any, *names: str) -> None:

@@ -5,14 +5,14 @@ the size of the batches nor on the other images.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt8, UInt32
 from numpyro import handlers
 
 from airjax.elbo import CountELBO, CountIWAE, all_on, log_count_probs
@@ -62,6 +62,22 @@ class Reading(NamedTuple):
         return 1 - self.count_probs.cumsum(-1)[:, :-1]
 
 
+class Found(NamedTuple):
+    """The part of a `Reading` that says what is where."""
+
+    count_probs: Float[AnyArray, "N T+1"]
+    z_where: Float[AnyArray, "N T 3"]
+    z_what: Float[AnyArray, "N T Z"]
+    window_boxes: Float[AnyArray, "N T 4"]
+    tight_boxes: Float[AnyArray, "N T 4"]
+
+
+class Bounds(NamedTuple):
+    """The part of a `Reading` that says how well the model explains the images."""
+
+    elbo: Float[AnyArray, " N"]
+
+
 def read(
     model: Model,
     guide: Guide,
@@ -83,7 +99,7 @@ def read(
     """
 
     def one_batch(images, keys):
-        return _read_batch(*masked(model, guide), images, keys, num_paths, z_pres_prior)
+        return _read_batch(*masked(model, guide), images, keys, num_paths, z_pres_prior, Reading)
 
     return in_batches(one_batch, images, seed)
 
@@ -100,18 +116,57 @@ def in_batches(
     seed: int,
 ) -> Any:
     """The results (of any structure, an image a row) of a program of images and a key for each."""
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(len(images)))
     rows = min(BATCH, len(images))
-    parts = []
-    for start in range(0, len(images), rows):
-        batch, batch_keys = images[start : start + rows], keys[start : start + rows]
-        missing = rows - len(batch)  # the last batch is filled up: one shape, one compilation
-        if missing:
-            batch = np.pad(batch, ((0, missing), (0, 0), (0, 0)))
-            batch_keys = jnp.concatenate([batch_keys, keys[:missing]])
-        part = program(jnp.asarray(batch), batch_keys)
-        parts.append(jax.tree.map(lambda x, n=rows - missing: np.asarray(x)[:n], part))
+    chunks = (images[start : start + rows] for start in range(0, len(images), rows))
+    return joined(list(stream(program, chunks, seed)))
+
+
+def stream(
+    program: Callable[[UInt8[Array, "N H W"], Key[Array, " N"]], Any],
+    chunks: Iterable[UInt8[np.ndarray, "_ H W"]],
+    seed: int,
+) -> Iterator[Any]:
+    """The results of each chunk of images in turn; no chunk may be larger than the first."""
+    first, rows = 0, None
+    for chunk in chunks:
+        n = len(chunk)
+        rows = rows or n
+        # smaller chunks are filled up: one shape, one compilation
+        filled = np.pad(chunk, ((0, rows - n), (0, 0), (0, 0)))
+        result = program(jnp.asarray(filled), _keys(jnp.uint32(seed), first + jnp.arange(rows)))
+        yield jax.tree.map(lambda x, n=n: np.asarray(x)[:n], result)
+        first += n
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Results of several chunks as one."""
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+@jax.jit
+def _keys(seed: UInt32[Array, ""], indices: Int[Array, " N"]) -> Key[Array, " N"]:
+    """A random key for each image, whatever the batch it is in."""
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
+
+
+def read_stream(
+    model: Model,
+    guide: Guide,
+    chunks: Iterable[UInt8[np.ndarray, "_ H W"]],
+    kind: type,
+    seed: int = 0,
+    num_paths: int = 5,
+) -> Iterator[Any]:
+    """As `read`, chunk by chunk, no chunk larger than the first.
+
+    Args:
+        kind: `Reading`, or `Found` or `Bounds`: what is not in it is not computed.
+    """
+
+    def one_batch(images, keys):
+        return _read_batch(*masked(model, guide), images, keys, num_paths, None, kind)
+
+    return stream(one_batch, chunks, seed)
 
 
 @eqx.filter_jit
@@ -122,10 +177,12 @@ def _read_batch(
     keys: Key[Array, " N"],
     num_paths: int,
     z_pres_prior: Float[Array, " T"] | None,
-) -> Reading:
+    kind: type,
+) -> Any:
     def one(image, key):
         image = image.astype(jnp.float32) / 255
-        return _read_one(model, guide, image, key, num_paths, z_pres_prior)
+        reading = _read_one(model, guide, image, key, num_paths, z_pres_prior)
+        return kind(*(getattr(reading, name) for name in kind._fields))
 
     return jax.vmap(one)(images, keys)
 

@@ -32,7 +32,7 @@ def from_pyro(arrays: Mapping[str, np.ndarray], **options: Any) -> AIR:
         ours = _weights(arrays, math.prod(config.image_size), embed=bool(config.embed_net))
     except KeyError as error:
         raise InputError("arrays", "must be a state_dict of Pyro's AIR; it lacks", error) from None
-    return AIR(*from_arrays(config, ours, "arrays"))
+    return AIR.of(*from_arrays(config, ours, "arrays"))
 
 
 def load_pyro(path: Path) -> dict[str, np.ndarray]:

@@ -7,12 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpyro import handlers
+from PIL import Image, ImageDraw
 
 from airjax.data.dataset import Dataset
 from airjax.infer import Reading
@@ -59,13 +60,24 @@ def reconstructions(data: Dataset, reading: Reading, n: int = 10) -> Figure:
     The first, second and third step's windows have red, green and blue borders.
     """
     n = min(n, len(data))
+    boxes, counts = np.asarray(reading.window_boxes[:n]), np.asarray(reading.count)[:n]
+    return over(data.images[:n] / 255, np.asarray(reading.reconstruction[:n]), boxes, counts)
+
+
+def over(
+    pictures: Float[np.ndarray, "n H W"],
+    read: Float[np.ndarray, "n H W"],
+    boxes: Float[np.ndarray, "n T 4"],
+    counts: Int[np.ndarray, " n"],
+) -> Figure:
+    """Images over what was read in them, with the boxes of each."""
+    n = len(pictures)
     figure = _strip(n, 2)
     axes = figure.subplots(2, n, squeeze=False)
-    counts = np.asarray(reading.count)
     for i in range(n):
-        _image(axes[0, i], data.images[i] / 255)
-        _image(axes[1, i], np.asarray(reading.reconstruction[i]))
-        _boxes(axes[1, i], np.asarray(reading.window_boxes[i])[: counts[i]])
+        _image(axes[0, i], pictures[i])
+        _image(axes[1, i], read[i])
+        _boxes(axes[1, i], boxes[i][: counts[i]])
     axes[0, 0].set_ylabel("data")
     axes[1, 0].set_ylabel("read")
     return figure
@@ -93,8 +105,11 @@ def prior_samples(model: Model, what: str, n: int, seed: int, k: float = 1.0) ->
     return images(list(np.asarray(canvas)))
 
 
-def images(pictures: Sequence[Float[np.ndarray, "H W"]]) -> Figure:
-    """Pictures in a row (at most ten to a row)."""
+def images(
+    pictures: Sequence[Float[np.ndarray, "H W"]],
+    boxes: Sequence[Float[np.ndarray, "T 4"]] | None = None,
+) -> Figure:
+    """Pictures in a row (at most ten to a row), with boxes (x1 > x0) where given."""
     columns = min(len(pictures), 10)
     rows = -(-len(pictures) // columns)
     figure = _strip(columns, rows)
@@ -102,9 +117,25 @@ def images(pictures: Sequence[Float[np.ndarray, "H W"]]) -> Figure:
     for i, ax in enumerate(axes.flat):
         if i < len(pictures):
             _image(ax, np.asarray(pictures[i]))
+            if boxes is not None:
+                _boxes(ax, boxes[i][boxes[i][:, 2] > boxes[i][:, 0]])
         else:
             ax.set_axis_off()
     return figure
+
+
+def boxed(
+    image: UInt8[np.ndarray, "H W"], boxes: Float[np.ndarray, "n 4"], zoom: int = 4
+) -> Image.Image:
+    """A picture, enlarged, with boxes in the steps' colours."""
+    height, width = image.shape
+    size = (zoom * width, zoom * height)
+    picture = Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(picture)
+    for t, (x0, y0, x1, y1) in enumerate(zoom * boxes):
+        colour = STEP_COLOURS[t % len(STEP_COLOURS)]
+        pen.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour, width=2)
+    return picture
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -117,12 +117,7 @@ class Run:
 
     def attempt_config(self) -> Config:
         """The settings, after a restart with another seed."""
-        n = len(self.restarts())
-        if n == 0:
-            return self.config
-        seed = int(np.random.SeedSequence([self.config.train.seed, n]).generate_state(1)[0])
-        train = dataclasses.replace(self.config.train, seed=seed)
-        return dataclasses.replace(self.config, train=train)
+        return self.config.restarted(len(self.restarts()))
 
     def report(self) -> dict[str, Any]:
         """The scores on held-out images at the end, see `airjax.metrics.score`."""
@@ -222,7 +217,7 @@ class Run:
         own = name is None or name == self.config.train.data or _same(name, self.config.train.data)
         name = self.config.train.data if name is None else name
         part = part or ("test" if own or name in data.POOLS else "all")
-        loaded = data.load(name, part, data_dir)
+        loaded = data.load(name, part, data_dir, self.config.pictures)
         if loaded.image_shape != self.config.model.image_size:
             rule = f"must have images of the model's size {self.config.model.image_size}"
             raise InputError("data", rule, loaded.image_shape)

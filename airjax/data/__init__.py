@@ -5,9 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from airjax.config import PictureConfig
 from airjax.data.cache import cached
 from airjax.data.dataset import Dataset, load_dataset
 from airjax.data.digits import load_digits
+from airjax.data.folder import load_folder
 from airjax.data.mnist import load_mnist
 from airjax.data.scenes import Pool, SceneConfig, compose
 from airjax.errors import InputError
@@ -18,7 +22,7 @@ POOLS: dict[str, Callable[[str, Path | None], Pool]] = {
     "multi-mnist": load_mnist,
 }
 NUM_TEST = 10_000  # held-out scenes of a data set made here
-HELD_OUT = 10  # one in so many images of a file is held out: the last ones
+HELD_OUT = 10  # one in so many images of a file or folder is held out
 
 
 def make(name: str, part: Part, config: SceneConfig, data_dir: Path | None = None) -> Dataset:
@@ -38,11 +42,15 @@ def make(name: str, part: Part, config: SceneConfig, data_dir: Path | None = Non
     )
 
 
-def load(data: str, part: Part, data_dir: Path | None = None) -> Dataset:
-    """A part of the data set with this name (one of ``POOLS``) or path (an .npz).
+def load(
+    data: str, part: Part, data_dir: Path | None = None, pictures: PictureConfig | None = None
+) -> Dataset:
+    """A part of the data set with this name (one of ``POOLS``) or path (an .npz, or a folder of
+    pictures, of which broken ones are left out).
 
-    A named set has 60,000 training scenes and 10,000 test scenes made of other digits. Of a file,
-    ``train`` is the first nine tenths, ``test`` the rest, ``all`` everything.
+    A named set has 60,000 training scenes and 10,000 test scenes made of other digits. Of an .npz,
+    ``train`` is the first nine tenths, ``test`` the rest, ``all`` everything; of a folder's
+    pictures, by path, every tenth is held out.
 
     Raises:
         InputError: if there is no such data set, or it is damaged or too small to be split.
@@ -51,14 +59,28 @@ def load(data: str, part: Part, data_dir: Path | None = None) -> Dataset:
         scenes = SceneConfig() if part == "train" else SceneConfig(num_scenes=NUM_TEST)
         return make(data, part, scenes, data_dir)
     path = Path(data)
+    if path.is_dir():
+        return split(load_folder(path, pictures or PictureConfig())[0], data, part, every=True)
     if not path.is_file():
-        rule = f"must be one of {', '.join(POOLS)}, or the path of an .npz file"
+        rule = f"must be one of {', '.join(POOLS)}, or the path of an .npz file or of a folder"
         raise InputError("data", rule, data)
-    whole = load_dataset(path)
+    return split(load_dataset(path), data, part)
+
+
+def split(whole: Dataset, name: str, part: Part, every: bool = False) -> Dataset:
+    """A part of a data set: the last tenth is held out, or every tenth.
+
+    Raises:
+        InputError: if it is too small to be split; it names ``name``.
+    """
     if part == "all":
         return whole
-    held_out = len(whole) // HELD_OUT
-    if held_out == 0:
-        raise InputError(data, f"must hold {HELD_OUT} images or more to hold some out", len(whole))
-    rows = slice(None, -held_out) if part == "train" else slice(-held_out, None)
-    return replace(whole[rows], part=part)
+    held_out = np.zeros(len(whole), bool)
+    n = len(whole) // HELD_OUT
+    if n == 0:
+        raise InputError(name, f"must hold {HELD_OUT} images or more to hold some out", len(whole))
+    if every:
+        held_out[HELD_OUT - 1 :: HELD_OUT] = True
+    else:
+        held_out[-n:] = True
+    return replace(whole[held_out if part == "test" else ~held_out], part=part)

@@ -39,8 +39,8 @@ class Dataset:
         """Height and width in pixels."""
         return self.images.shape[1], self.images.shape[2]
 
-    def __getitem__(self, rows: slice) -> "Dataset":
-        """The scenes of a slice, as a data set."""
+    def __getitem__(self, rows: slice | np.ndarray) -> "Dataset":
+        """The scenes of a slice or mask, as a data set."""
         arrays = {key: value[rows] for key, value in _arrays(self).items()}
         return replace(self, **arrays)
 
