@@ -422,9 +422,13 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
-        if error.filename is None:
+        fail(f"{error.filename or 'a file'} cannot be used ({error.strerror or error})")
+    except MemoryError:
+        fail("there is not enough memory for such sizes")
+    except RuntimeError as error:  # XLA's
+        if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        fail(f"{error.filename} cannot be used ({error.strerror})")
+        fail("there is not enough memory for such sizes")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

@@ -44,11 +44,11 @@ APPLY = [
     "check_estimator_cloneable", "check_estimator_tags_renamed", "check_valid_tag_types",
     "check_estimator_repr", "check_no_attributes_set_in_init", "check_mixin_order",
     "check_parameters_default_constructible", "check_get_params_invariance", "check_set_params",
-    "check_do_not_raise_errors_in_init_or_set_param", "check_estimators_unfitted",
+    "check_estimators_unfitted",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", APPLY[:-1])
+@pytest.mark.parametrize("name", APPLY)
 def test_scikit_learns_checks(name):
     getattr(estimator_checks, name)("AIR", AIR())
 

@@ -73,12 +73,17 @@ from airjax.train import Trainer, untrained
         ("data digits x.npz --overlap maybe", "--overlap"),
         (
             "fly",
-            "the command must be one of train, evaluate, plot, sample, data, import-pyro, got fly",
+            "the command must be one of train, evaluate, predict, plot, sample, data, import-pyro, "
+            "got fly",
         ),
         ("train --seeds 0", "--seeds must be at least 1, got 0"),
         ("train --restarts -1", "--restarts must be at least 0, got -1"),
         ("train --seeds 2 --seed 4294967295", "--seed must leave room for 2 seeds below 2**32"),
         ("train --resume nowhere", "--resume must be the folder of a run"),
+        ("train nowhere", "--data must be one of digits, multi-mnist, or the path of"),
+        ("train --out /proc/run", "--out cannot be written (No such file or directory)"),
+        ("train --size 5", "--size must be HxW in pixels, as 64x48, got 5"),
+        ("predict nowhere nowhere --out x", "--run must be the folder of a run"),
     ],
 )
 def test_a_wrong_flag(line, told, tmp_path, monkeypatch, capsys):
@@ -382,7 +387,8 @@ def test_a_run_that_is_none(damage, told, run, capsys):
         ),
         (
             lambda r: edit_config(r / CONFIG, "train", data="gone.npz"),
-            "--data must be one of digits, multi-mnist, or the path of an .npz file, got gone.npz",
+            "--data must be one of digits, multi-mnist, or the path of an .npz file or of a folder, "
+            "got gone.npz",
         ),
     ],
 )
@@ -413,3 +419,36 @@ def test_steps_are_those_of_the_model(run, capsys):
 def test_the_run_made_by_hand_is_a_good_one(run, capsys):
     main(["evaluate", str(run)])
     assert "count accuracy" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_told(run, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    shutil.rmtree(run / "model")
+    monkeypatch.setattr("os.fsync", full)
+    told = mistake(f"train --resume {run}", capsys)
+    assert told == "a file cannot be used (No space left on device)"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
+)
+def test_too_little_memory_is_told(error, run, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr("airjax.infer.read", refuse)
+    np.savez(run.parent / "a.npz", images=IMAGES)
+    told = mistake(f"evaluate {run} --data {run.parent}/a.npz", capsys)
+    assert told == "there is not enough memory for such sizes"
+
+
+def test_other_errors_keep_their_traceback(run, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("airjax.infer.read", fail)
+    np.savez(run.parent / "a.npz", images=IMAGES)
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["evaluate", str(run), "--data", f"{run.parent}/a.npz"])
