@@ -387,8 +387,8 @@ def test_a_run_that_is_none(damage, told, run, capsys):
         ),
         (
             lambda r: edit_config(r / CONFIG, "train", data="gone.npz"),
-            "--data must be one of digits, multi-mnist, or the path of an .npz file or of a folder, "
-            "got gone.npz",
+            "--data must be one of digits, multi-mnist, or the path of an .npz file or of a "
+            "folder, got gone.npz",
         ),
     ],
 )
