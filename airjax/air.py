@@ -145,10 +145,7 @@ class AIR(TransformerMixin, BaseEstimator):
         seen: list[UInt8[np.ndarray, "_ H W"]] = []  # that the reader is ahead of the results
 
         def chunks():
-            for images in _batches(X, batch_size):
-                if images.shape[1:] != model.config.image_size:
-                    rule = f"must have images of the model's size {model.config.image_size}"
-                    raise InputError("X", rule, images.shape[1:])
+            for images in self._batches(X, batch_size):
                 seen.append(images)
                 yield images
 
@@ -173,7 +170,7 @@ class AIR(TransformerMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean ELBO, in nats an image; y is not used."""
-        chunks = _batches(X, BATCH)
+        chunks = self._batches(X, BATCH)
         parts = infer.read_stream(
             self.model, self.guide, chunks, Bounds, self.seed_, self.n_samples
         )
@@ -222,6 +219,16 @@ class AIR(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
         return tags
+
+    def _batches(self, X: Any, size: int) -> Iterator[UInt8[np.ndarray, "_ H W"]]:
+        """Batches of images of the model's size."""
+        want = self.model.config.image_size
+        for images in _batches(X, size):
+            if images.shape[1:] != want:
+                raise InputError(
+                    "X", f"must have images of the model's size {want}", images.shape[1:]
+                )
+            yield images
 
     def _settings(self, image_size: tuple[int, int]) -> Config:
         """All settings of a training."""

@@ -94,6 +94,8 @@ def train(trainer: Trainer, run: Run, watched: dict[str, Dataset]) -> TrainState
             if trouble is not None and not told:
                 console.print(f"step {row['step']}: collapsed: {trouble}", soft_wrap=True)
                 told, restarting = True, restarts < run.config.tries.restarts
+                if not restarting:
+                    console.print("no restart is left: going on")
             if restarting:
                 break
             test_elbo = row.get("test_elbo", test_elbo)
@@ -133,6 +135,9 @@ def finish(trainer: Trainer, state: TrainState, run: Run, held_out: Dataset) -> 
     console.print(*report_tables(report), sep="\n")
     seconds, compiling = rows[-1]["seconds"], rows[0]["compile_seconds"]
     console.print(f"trained for {seconds:.0f} s after {compiling:.0f} s of compilation")
+    trouble = collapse(rows, run.config)
+    if trouble is not None:
+        console.print(f"this training has collapsed: {trouble}", soft_wrap=True)
     console.print("model     ", run.path / "model", soft_wrap=True)
     for picture in pictures:
         console.print("picture   ", picture, soft_wrap=True)

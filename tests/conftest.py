@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import pytest
 
@@ -48,6 +49,14 @@ def tiny() -> tuple[Model, Guide]:
 def tiny_images() -> jax.Array:
     """Three images of 5 x 6."""
     return jax.random.uniform(jax.random.key(7), (3, 5, 6))
+
+
+def eager(guide: Guide) -> Guide:
+    """An untrained guide that finds objects everywhere."""
+    layer = guide.networks.predict.mlp.layers[-1]
+    return eqx.tree_at(
+        lambda g: g.networks.predict.mlp.layers[-1].bias, guide, layer.bias.at[0].add(5.0)
+    )
 
 
 def mistake(line: str, capsys: pytest.CaptureFixture[str]) -> str:

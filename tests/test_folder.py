@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import TINY, mistake
+from conftest import TINY, eager, mistake
 from PIL import Image
 from test_session import FLAGS
 
@@ -157,7 +157,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = Config(TrainConfig(data="digits"), TINY, pictures=PictureConfig("yes"))
     made = Run.create(config, folder / "run")
-    made.save(*untrained(TINY, 1))
+    model, guide = untrained(TINY, 1)
+    made.save(model, eager(guide))
     return made.path
 
 
