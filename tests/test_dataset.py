@@ -22,7 +22,9 @@ def test_a_data_set_knows_its_sizes():
 
 def test_a_file_gives_back_what_was_saved(tmp_path):
     counts, labels = np.array([1, 3]), np.array([[4, -1, -1], [5, 6, 7]])
-    data = Dataset(IMAGES, counts, labels, np.arange(24.0).reshape(2, 3, 4), "scenes")
+    boxes = np.tile([0.0, 1.0, 2.5, 3.0], (2, 3, 1))
+    boxes[0, 1:] = -1
+    data = Dataset(IMAGES, counts, labels, boxes, "scenes")
     save_dataset(data, tmp_path / "scenes.npz")
     np.testing.assert_equal(asdict(load_dataset(tmp_path / "scenes.npz")), asdict(data))
     assert [path.name for path in tmp_path.iterdir()] == ["scenes.npz"]

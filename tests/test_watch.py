@@ -159,7 +159,7 @@ def test_restarts_can_be_turned_off(scenes, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(session, "collapse", never_well)
     main(line(scenes, tmp_path / "run", "--restarts", "0"))
     out = capsys.readouterr().out
-    assert out.count("collapsed") == 1 and "starting anew" not in out
+    assert out.count("step 20: collapsed") == 1 and "starting anew" not in out
     assert not (tmp_path / "run" / "restarts.json").exists()
 
 

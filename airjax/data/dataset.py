@@ -119,16 +119,16 @@ def _checked_truth(data: Dataset, name: str) -> Dataset:
         convert = _as_float32 if key == "boxes" else _as_int32
         converted[key] = convert(value, f"{name}: {key}")
     data = replace(data, **converted)
-    if data.boxes is not None:
-        _check_boxes(data.boxes, data.counts, data.image_shape, name)
-    if data.counts is None:
-        return data
-    if data.counts.min() < 0:
+    if data.counts is not None and data.counts.min() < 0:
         raise InputError(f"{name}: counts", "must be at least 0", data.counts.min())
     for key, padded in (("labels", data.labels), ("boxes", data.boxes)):
-        if padded is not None and data.counts.max() > padded.shape[1]:
+        if padded is None or data.counts is None:
+            continue
+        if data.counts.max() > padded.shape[1]:
             rule = f"must be at most the number of {key} ({padded.shape[1]})"
             raise InputError(f"{name}: counts", rule, data.counts.max())
+    if data.boxes is not None:
+        _check_boxes(data.boxes, data.counts, data.image_shape, name)
     return data
 
 
