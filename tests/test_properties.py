@@ -27,7 +27,7 @@ from airjax.spatial import image_to_window, window_boxes, window_to_image
 from airjax.train import empty_elbo
 
 quick = settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -147,7 +147,7 @@ VALUES = ["0", "-1", "1.5", "nan", "inf", "1e400", "", "x", "é", "none", "99999
 COMMANDS = ["train", "evaluate", "plot", "sample", "data", "import-pyro", "", "fly"]
 
 
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=100)
 @given(
     command=st.sampled_from(COMMANDS),
     words=st.lists(st.sampled_from(FLAGS) | st.sampled_from(VALUES), max_size=6),
