@@ -155,7 +155,11 @@ COMMANDS = ["train", "evaluate", "plot", "sample", "data", "import-pyro", "", "f
 def test_any_wrong_command_line_is_one_line(command, words, tmp_path, monkeypatch):
     """(A line that is right by chance has nothing to work on: the data do not exist.)"""
     monkeypatch.chdir(tmp_path)
-    right = {"train": ["--data", "no.npz"], "data": ["digits", "no/x.npz"], "sample": ["no"]}
+    right = {
+        "train": ["--data", "no.npz"],
+        "data": ["digits", "no/x.npz"],
+        "sample": ["--steps", "0"],
+    }
     error = io.StringIO()
     with contextlib.redirect_stderr(error), pytest.raises(SystemExit) as end:
         main([command, *words, *right.get(command, ["no", "no"])])
