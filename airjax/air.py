@@ -10,11 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8
-from numpyro import handlers
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from airjax import infer
+from airjax import infer, tiles
 from airjax.checkpoint import load_model, save_model
 from airjax.config import Config, EstimatorName, TrainConfig
 from airjax.console import TrainingProgress, console
@@ -24,7 +23,7 @@ from airjax.guide import Guide
 from airjax.infer import BATCH, Bounds, Found
 from airjax.interrupt import Interrupt
 from airjax.model import Model, geometric_like
-from airjax.scenes import Scenes
+from airjax.scenes import Objects, Scenes
 from airjax.train import EVALUATED, Trainer
 from airjax.watch import collapse
 
@@ -32,8 +31,8 @@ from airjax.watch import collapse
 class AIR(TransformerMixin, BaseEstimator):
     """Counts, locates and describes the objects in images, without labels.
 
-    Images are ``[N, H, W]`` (or ``[N, H, W, 1]``), uint8 or floats in [0, 1], bright objects on a
-    dark ground, all of one size.
+    Images are ``[N, H, W]`` or, with colours, ``[N, H, W, C]``; uint8 or floats in [0, 1]; bright
+    objects on a dark ground (or see ``background`` of the config's model), all of one size.
 
     Args:
         max_objects: T, the most objects an image can have.
@@ -142,7 +141,7 @@ class AIR(TransformerMixin, BaseEstimator):
             raise InputError("batch_size", "must be at least 1", batch_size)
         if self.n_samples < 1:
             raise InputError("n_samples", "must be at least 1", self.n_samples)
-        seen: list[UInt8[np.ndarray, "_ H W"]] = []  # that the reader is ahead of the results
+        seen: list[UInt8[np.ndarray, "_ H W *C"]] = []  # that the reader is ahead of the results
 
         def chunks():
             for images in self._batches(X, batch_size):
@@ -151,6 +150,36 @@ class AIR(TransformerMixin, BaseEstimator):
 
         for found in infer.read_stream(model, guide, chunks(), Found, self.seed_, self.n_samples):
             yield Scenes(seen.pop(0), found, model)
+
+    def find(self, picture: Any, overlap: float = 0.5) -> Objects:
+        """The objects in one picture of any size, read in overlapping tiles of the training size;
+        what several tiles see is one object, see `airjax.tiles.merged`.
+
+        Args:
+            picture: ``[H, W]`` or ``[H, W, C]``.
+            overlap: of neighbouring tiles, as a share of a tile's side; an object should be smaller
+                than that.
+
+        Raises:
+            InputError: if the picture is none, or the overlap is not from 0 to below 1.
+        """
+        if not 0 <= overlap < 1:
+            raise InputError("overlap", "must be from 0 to below 1", overlap)
+        image = as_images(np.asarray(picture)[None], "picture")[0]
+        corners: list[tuple[int, int]] = []
+
+        def cut() -> Iterator[np.ndarray]:
+            for tile in tiles.tiles(image, self.model.config.image_size, overlap):
+                corners.append((tile.top, tile.left))
+                yield tile.image
+
+        parts, first = [], 0
+        for scenes in self.predict_batches(cut()):
+            where = np.array(corners[first : first + len(scenes)])
+            objects, whole, tile = tiles.objects_of(scenes, where, image.shape)
+            parts.append((objects, whole, tile + first))
+            first += len(scenes)
+        return tiles.merged(*infer.joined(parts))
 
     def transform(self, X: Any) -> Float[np.ndarray, "N features"]:
         """Each image as T times (presence, z_where, z_what), zero for absent objects."""
@@ -176,13 +205,12 @@ class AIR(TransformerMixin, BaseEstimator):
         )
         return float(np.concatenate([part.elbo for part in parts]).mean())
 
-    def sample(self, n_samples: int = 1, random_state: int = 0) -> Float[np.ndarray, "n H W"]:
+    def sample(self, n_samples: int = 1, random_state: int = 0) -> Float[np.ndarray, "n H W *C"]:
         """Scenes that the model makes up; all numbers of objects are equally likely."""
         if n_samples < 1:
             raise InputError("n_samples", "must be at least 1", n_samples)
-        prior = handlers.seed(self.model.prior, jax.random.key(random_state))
         k = geometric_like(1.0, self.model.config.model_steps)
-        return np.asarray(prior(self.model.decoder, n_samples, k))
+        return np.asarray(self.model.scenes(jax.random.key(random_state), n_samples, k))
 
     def save(self, folder: str | Path) -> None:
         """Writes the weights and the model's settings to a new folder.
@@ -220,9 +248,9 @@ class AIR(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
         return tags
 
-    def _batches(self, X: Any, size: int) -> Iterator[UInt8[np.ndarray, "_ H W"]]:
+    def _batches(self, X: Any, size: int) -> Iterator[UInt8[np.ndarray, "_ H W *C"]]:
         """Batches of images of the model's size."""
-        want = self.model.config.image_size
+        want = self.model.config.image_shape
         for images in _batches(X, size):
             if images.shape[1:] != want:
                 raise InputError(
@@ -230,7 +258,7 @@ class AIR(TransformerMixin, BaseEstimator):
                 )
             yield images
 
-    def _settings(self, image_size: tuple[int, int]) -> Config:
+    def _settings(self, image_shape: tuple[int, ...]) -> Config:
         """All settings of a training."""
         base = self.config or Config(TrainConfig(data="images"))
         estimator = self.estimator or base.train.estimator
@@ -243,12 +271,12 @@ class AIR(TransformerMixin, BaseEstimator):
             seed=_seed(self.random_state),
         )
         model = dataclasses.replace(base.model, model_steps=self.max_objects)
-        return dataclasses.replace(base, train=train, model=model.with_image_size(image_size))
+        return dataclasses.replace(base, train=train, model=model.for_images(image_shape))
 
     def _trained(
         self,
         config: Config,
-        images: UInt8[np.ndarray, "N H W"],
+        images: UInt8[np.ndarray, "N H W *C"],
         watched: Dataset,
         callback: Callable[[dict[str, Any]], bool | None] | None,
     ) -> str | None:
@@ -275,15 +303,12 @@ class AIR(TransformerMixin, BaseEstimator):
         return None
 
 
-def _images(X: Any, name: str) -> UInt8[np.ndarray, "N H W"]:
+def _images(X: Any, name: str) -> UInt8[np.ndarray, "N H W *C"]:
     """Checked images; a last axis of one channel is dropped."""
-    array = np.asarray(X)
-    if array.ndim == 4 and array.shape[-1] == 1:
-        array = array[..., 0]
-    return as_images(array, name)
+    return as_images(np.asarray(X), name)
 
 
-def _batches(X: Any, size: int) -> Iterator[UInt8[np.ndarray, "_ H W"]]:
+def _batches(X: Any, size: int) -> Iterator[UInt8[np.ndarray, "_ H W *C"]]:
     """Images in batches, from an array or from an iterable of images ``[H, W]``."""
     if hasattr(X, "shape"):  # a memory map stays one until a batch of it is read
         if len(X.shape) < 3 or len(X) == 0:

@@ -56,8 +56,9 @@ def from_arrays(
         if not np.isfinite(array).all():
             raise InputError(name, f"{key} must be finite")
     filled = _filled(like, arrays)
-    guide = type(empty[1])(config, filled["guide"], filled["baseline"])
-    return Model(config, filled["decoder"]), guide
+    likelihood = filled["likelihood"]
+    guide = type(empty[1])(config, filled["guide"], likelihood, filled["baseline"])
+    return Model(config, filled["decoder"], likelihood), guide
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,12 @@ def _test_elbo(folder: Path) -> float:
 
 
 def _networks(model: Model, guide: Guide) -> dict[str, Any]:
-    return {"decoder": model.decoder, "guide": guide.networks, "baseline": guide.baseline}
+    return {
+        "decoder": model.decoder,
+        "guide": guide.networks,
+        "baseline": guide.baseline,
+        "likelihood": model.likelihood,
+    }
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -16,8 +16,10 @@ NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "si
 GuideName = Literal["window", "basic"]
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
-Invert = Literal["auto", "yes", "no"]
+Background = Literal["none", "mean", "learned"]
+Choice = Literal["auto", "yes", "no"]
 LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions are noisy
+LIKELIHOOD_SD = 0.3  # of the tutorial; and where a learned one begins
 NEED_MASKS = ("count", "iwae")  # the count is summed over masked programs
 
 
@@ -33,7 +35,9 @@ class ModelConfig:
         scale_prior_sd: prior standard deviation of s.
         pos_prior_mean: prior mean of the position x, y.
         pos_prior_sd: prior standard deviation of x, y.
-        likelihood_sd: standard deviation of a pixel around the canvas.
+        likelihood_sd: standard deviation of a pixel around the canvas; learned begins at 0.3.
+        background: a ground behind the objects, the same in all images: mean is the mean of the
+            images trained on, learned begins with it.
         masking: leave z_where and z_what of absent objects out of the log-probability.
         guide: window reads z_what off a window cut out of the image; basic has no window, and
             reads z_what from the LSTM's state.
@@ -53,6 +57,7 @@ class ModelConfig:
         decoder_output_use_sigmoid: squash the decoder's output to (0, 1).
         baseline_scalar: the baseline's value is its net's output times this.
         image_size: H and W in pixels; taken from the data when training.
+        channels: C, the colours of a pixel; likewise.
     """
 
     model_steps: Annotated[int, tyro.conf.arg(aliases=("-t", "--max-objects"))] = 3
@@ -62,7 +67,10 @@ class ModelConfig:
     scale_prior_sd: float = 0.2
     pos_prior_mean: float = 0.0
     pos_prior_sd: float = 1.0
-    likelihood_sd: float = 0.3
+    likelihood_sd: Annotated[float | Literal["learned"], tyro.conf.arg(metavar="FLOAT|learned")] = (
+        LIKELIHOOD_SD
+    )
+    background: Background = "none"
     masking: bool = True
     guide: GuideName = "window"
     window_size: int = 20
@@ -79,17 +87,21 @@ class ModelConfig:
     decoder_output_use_sigmoid: bool = True
     baseline_scalar: float = 1.0
     image_size: Annotated[tuple[int, int], tyro.conf.Suppress] = (50, 50)
+    channels: Annotated[int, tyro.conf.Suppress] = 1
 
     def __post_init__(self):
         at_least_1(
             self, "model_steps", "window_size", "encoder_latent_size", "rnn_hidden_size",
             "predict_net", "bl_predict_net", "encoder_net", "decoder_net", "embed_net",
-            "image_size",
+            "image_size", "channels",
         )  # fmt: skip
         positive(
             self, "z_pres_prior", "scale_prior_mean", "scale_prior_sd", "pos_prior_sd",
-            "likelihood_sd", "baseline_scalar",
+            "baseline_scalar",
         )  # fmt: skip
+        if self.likelihood_sd != "learned":
+            positive(self, "likelihood_sd")
+        one_of(self, "background", get_args(Background))
         if self.embed_channels < 0:
             raise InputError("embed_channels", "must be at least 0", self.embed_channels)
         finite(self, "pos_prior_mean", "decoder_output_bias")
@@ -98,16 +110,28 @@ class ModelConfig:
         if self.z_pres_prior_raw and self.z_pres_prior >= 1:
             raise InputError("z_pres_prior", "must be below 1, as raw", self.z_pres_prior)
 
-    def with_image_size(self, image_size: tuple[int, int]) -> "ModelConfig":
-        """These settings for images of this height and width.
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of an image: ``(H, W)``, or ``(H, W, C)`` where it has colours."""
+        return (*self.image_size, self.channels) if self.channels > 1 else self.image_size
+
+    @property
+    def window_shape(self) -> tuple[int, ...]:
+        """The shape of a window, likewise."""
+        w = self.window_size
+        return (w, w, self.channels) if self.channels > 1 else (w, w)
+
+    def for_images(self, shape: tuple[int, ...]) -> "ModelConfig":
+        """These settings for images of this shape, ``(H, W)`` or ``(H, W, C)``.
 
         Raises:
             InputError: if the window is larger than the images.
         """
-        if self.window_size > min(image_size):
-            rule = f"must be at most the images' smaller side, {min(image_size)}"
+        height, width, *channels = shape
+        if self.window_size > min(height, width):
+            rule = f"must be at most the images' smaller side, {min(height, width)}"
             raise InputError("window_size", rule, self.window_size)
-        return replace(self, image_size=image_size)
+        return replace(self, image_size=(height, width), channels=math.prod(channels))
 
 
 @dataclass(frozen=True)
@@ -232,13 +256,21 @@ class PictureConfig:
             was trained with.
         size: HxW in pixels; pictures are then scaled to fit, without distortion, and the rest is
             ground. Without it all must have one size.
+        colour: yes, no (colours become grey), or auto: yes where any picture has colours.
+        crop: side in pixels of the random crops that are trained on in place of whole, large
+            pictures; large pictures are then read tile by tile.
     """
 
-    invert: Invert = "auto"
+    invert: Choice = "auto"
     size: str | None = None
+    colour: Choice = "auto"
+    crop: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
 
     def __post_init__(self):
-        one_of(self, "invert", get_args(Invert))
+        one_of(self, "invert", get_args(Choice))
+        one_of(self, "colour", get_args(Choice))
+        if self.crop is not None:
+            at_least_1(self, "crop")
         if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
             raise InputError("size", "must be HxW in pixels, as 64x48", self.size)
 
@@ -341,8 +373,13 @@ def _exactly(value: Any, kind: type) -> Any:
     raise TypeError(f"must be {kind.__name__}, got {value!r}")
 
 
+def _number_or_name(value: Any, _: Any) -> float | str:
+    return value if isinstance(value, str) else _exactly(value, float)
+
+
 for _kind in (int, float, bool, str):
     _converter.register_structure_hook(_kind, _exactly)
+_converter.register_structure_hook(float | Literal["learned"], _number_or_name)
 
 
 def to_json(config: Any) -> str:

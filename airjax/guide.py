@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Float
 from numpyro.contrib.module import eqx_module
 
 from airjax.config import ModelConfig
+from airjax.likelihood import Likelihood
 from airjax.model import where_prior
 from airjax.networks import Baseline, GuideNetworks, LSTMState, linear
 from airjax.spatial import image_to_window
@@ -41,19 +42,21 @@ class GuideState(NamedTuple):
 class Guide(eqx.Module):
     """The guide with its networks.
 
-    Called on images ``[N, H, W]`` in [0, 1] it is a NumPyro program with the sites ``z_pres_t``
-    [N], ``z_where_t`` [N, 3] and ``z_what_t`` [N, Z], masked as the model's, and the parameter
-    ``guide$params``. With a baseline there are also the parameter ``baseline$params`` and the
-    deterministic ``baseline_t`` [N], the baseline of z_pres_t.
+    Called on images ``[N, H, W]`` (``[N, H, W, C]`` with colours) in [0, 1] it is a NumPyro program
+    with the sites ``z_pres_t`` [N], ``z_where_t`` [N, 3] and ``z_what_t`` [N, Z], masked as the
+    model's, and the parameter ``guide$params``. It reads images less the likelihood's ground. With
+    a baseline there are also the parameter ``baseline$params`` and the deterministic ``baseline_t``
+    [N], the baseline of z_pres_t.
     """
 
     config: ModelConfig = eqx.field(static=True)
     networks: GuideNetworks
+    likelihood: Likelihood
     baseline: Baseline | None = None
 
     def __call__(
         self,
-        images: Float[Array, "N H W"],
+        images: Float[Array, "N H W *C"],
         z_pres_prior: Float[Array, " T"] | None = None,
         exploration: ArrayLike = 0.0,
     ) -> None:
@@ -67,6 +70,7 @@ class Guide(eqx.Module):
                 up before the other networks have had time to make something of it.
         """
         networks = cast(GuideNetworks, eqx_module("guide", self.networks))
+        images = self.likelihood.registered().less_ground(images)
         from_image, state = self.start(networks, images, exploration)
         bl_state = None if self.baseline is None else baseline_start(self.baseline, images)
         with numpyro.plate("images", len(images)):
@@ -78,7 +82,7 @@ class Guide(eqx.Module):
     def start(
         self,
         networks: GuideNetworks,
-        images: Float[Array, "N H W"],
+        images: Float[Array, "N H W *C"],
         exploration: ArrayLike = 0.0,
     ) -> tuple[Float[Array, "N gates"], GuideState]:
         """The image's share of the LSTM's gates, and the state before the first step."""
@@ -96,7 +100,7 @@ class Guide(eqx.Module):
         self,
         t: int,
         networks: GuideNetworks,
-        images: Float[Array, "N H W"],
+        images: Float[Array, "N H W *C"],
         from_image: Float[Array, "N gates"],
         last: GuideState,
     ) -> GuideState:
@@ -131,7 +135,7 @@ class Guide(eqx.Module):
         networks: GuideNetworks,
         rnn: LSTMState,
         z_where: Float[Array, "N 3"],
-        images: Float[Array, "N H W"],
+        images: Float[Array, "N H W *C"],
     ) -> tuple[Float[Array, "N Z"], Float[Array, "N Z"]]:
         """Location and scale of z_what, read off the window x_att."""
         x_att = image_to_window(z_where, images, self.config.window_size)
@@ -157,7 +161,7 @@ class BaselineState(NamedTuple):
     rnn: LSTMState
 
 
-def baseline_start(baseline: Baseline, images: Float[Array, "N H W"]) -> BaselineState:
+def baseline_start(baseline: Baseline, images: Float[Array, "N H W *C"]) -> BaselineState:
     """The state before the first step; registers the baseline's parameters."""
     network = cast(Baseline, eqx_module("baseline", baseline))
     from_image = linear(network.rnn.image, network.embed(images))

@@ -38,7 +38,8 @@ class Reading(NamedTuple):
         windows: ``[N, T, w, w]``, the objects y_att decoded from these.
         window_boxes: ``[N, T, 4]``, where the windows lie: x0, y0, x1, y1 in pixels.
         tight_boxes: ``[N, T, 4]``, around each object's visible pixels in the image.
-        reconstruction: ``[N, H, W]``, canvas of the objects of the most probable count.
+        reconstruction: ``[N, H, W]``, mean of the pixels given the objects of the most probable
+            count.
     """
 
     elbo: Float[AnyArray, " N"]
@@ -46,10 +47,10 @@ class Reading(NamedTuple):
     sampled_count: Int[AnyArray, " N"]
     z_where: Float[AnyArray, "N T 3"]
     z_what: Float[AnyArray, "N T Z"]
-    windows: Float[AnyArray, "N T w w"]
+    windows: Float[AnyArray, "N T w w *C"]
     window_boxes: Float[AnyArray, "N T 4"]
     tight_boxes: Float[AnyArray, "N T 4"]
-    reconstruction: Float[AnyArray, "N H W"]
+    reconstruction: Float[AnyArray, "N H W *C"]
 
     @property
     def count(self) -> Int[AnyArray, " N"]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -81,7 +82,7 @@ class Bounds(NamedTuple):
 def read(
     model: Model,
     guide: Guide,
-    images: UInt8[np.ndarray, "N H W"],
+    images: UInt8[np.ndarray, "N H W *C"],
     seed: int = 0,
     num_paths: int = 10,
     z_pres_prior: Float[Array, " T"] | None = None,
@@ -111,8 +112,8 @@ def masked(model: Model, guide: Guide) -> tuple[Model, Guide]:
 
 
 def in_batches(
-    program: Callable[[UInt8[Array, "N H W"], Key[Array, " N"]], Any],
-    images: UInt8[np.ndarray, "N H W"],
+    program: Callable[[UInt8[Array, "N H W *C"], Key[Array, " N"]], Any],
+    images: UInt8[np.ndarray, "N H W *C"],
     seed: int,
 ) -> Any:
     """The results (of any structure, an image a row) of a program of images and a key for each."""
@@ -122,8 +123,8 @@ def in_batches(
 
 
 def stream(
-    program: Callable[[UInt8[Array, "N H W"], Key[Array, " N"]], Any],
-    chunks: Iterable[UInt8[np.ndarray, "_ H W"]],
+    program: Callable[[UInt8[Array, "N H W *C"], Key[Array, " N"]], Any],
+    chunks: Iterable[UInt8[np.ndarray, "_ H W *C"]],
     seed: int,
 ) -> Iterator[Any]:
     """The results of each chunk of images in turn; no chunk may be larger than the first."""
@@ -132,7 +133,7 @@ def stream(
         n = len(chunk)
         rows = rows or n
         # smaller chunks are filled up: one shape, one compilation
-        filled = np.pad(chunk, ((0, rows - n), (0, 0), (0, 0)))
+        filled = np.pad(chunk, [(0, rows - n)] + [(0, 0)] * (chunk.ndim - 1))
         result = program(jnp.asarray(filled), _keys(jnp.uint32(seed), first + jnp.arange(rows)))
         yield jax.tree.map(lambda x, n=n: np.asarray(x)[:n], result)
         first += n
@@ -152,7 +153,7 @@ def _keys(seed: UInt32[Array, ""], indices: Int[Array, " N"]) -> Key[Array, " N"
 def read_stream(
     model: Model,
     guide: Guide,
-    chunks: Iterable[UInt8[np.ndarray, "_ H W"]],
+    chunks: Iterable[UInt8[np.ndarray, "_ H W *C"]],
     kind: type,
     seed: int = 0,
     num_paths: int = 5,
@@ -173,7 +174,7 @@ def read_stream(
 def _read_batch(
     model: Model,
     guide: Guide,
-    images: UInt8[Array, "N H W"],
+    images: UInt8[Array, "N H W *C"],
     keys: Key[Array, " N"],
     num_paths: int,
     z_pres_prior: Float[Array, " T"] | None,
@@ -190,7 +191,7 @@ def _read_batch(
 def _read_one(
     model: Model,
     guide: Guide,
-    image: Float[Array, "H W"],
+    image: Float[Array, "H W *C"],
     key: PRNGKeyArray,
     num_paths: int,
     z_pres_prior: Float[Array, " T"] | None,
@@ -212,7 +213,8 @@ def _read_one(
     z_what = jnp.concatenate([site["value"] for site in sites["z_what"]])
     windows = model.decoder(z_what)
     objects = window_to_image(z_where, windows, size)
-    present = jnp.arange(steps) < count_probs.argmax()
+    shown = jnp.arange(steps) < count_probs.argmax()
+    shown = shown.reshape(-1, *[1] * (objects.ndim - 1))
     return Reading(
         elbo=elbo.mean(),
         count_probs=count_probs,
@@ -222,14 +224,14 @@ def _read_one(
         windows=windows,
         window_boxes=window_boxes(z_where, size),
         tight_boxes=tight_boxes(objects, window_boxes(z_where, size)),
-        reconstruction=jnp.where(present[:, None, None], objects, 0).sum(0),
+        reconstruction=model.likelihood.on_ground(jnp.where(shown, objects, 0).sum(0)),
     )
 
 
 def importance_weighted_bound(
     model: Model,
     guide: Guide,
-    images: UInt8[np.ndarray, "N H W"],
+    images: UInt8[np.ndarray, "N H W *C"],
     num_particles: int,
     seed: int = 0,
 ) -> Float[np.ndarray, " N"]:
@@ -246,7 +248,7 @@ def importance_weighted_bound(
 def _bound_batch(
     model: Model,
     guide: Guide,
-    images: UInt8[Array, "N H W"],
+    images: UInt8[Array, "N H W *C"],
     keys: Key[Array, " N"],
     num_particles: int,
 ) -> Float[Array, " N"]:
@@ -259,7 +261,7 @@ def _bound_batch(
 
 
 def with_steps(
-    model: Model, guide: Guide, images: UInt8[np.ndarray, "N H W"], max_steps: int
+    model: Model, guide: Guide, images: UInt8[np.ndarray, "N H W *C"], max_steps: int
 ) -> tuple[Model, Guide]:
     """The programs with as many steps as these images need: until, on the guide's mean path, the
     probability of a further object is below ``UNLIKELY`` in every image; at most ``max_steps``."""
@@ -275,9 +277,9 @@ def with_steps(
 
 @eqx.filter_jit
 def _steps_needed(
-    guide: Guide, images: UInt8[Array, "N H W"], max_steps: Int[Array, ""]
+    guide: Guide, images: UInt8[Array, "N H W *C"], max_steps: Int[Array, ""]
 ) -> Int[Array, ""]:
-    scenes = images.astype(jnp.float32) / 255
+    scenes = guide.likelihood.less_ground(images.astype(jnp.float32) / 255)
     from_image, state = guide.start(guide.networks, scenes)
 
     def step(carry):
@@ -306,7 +308,7 @@ def _mean_path(site: dict[str, Any]) -> Array | None:
 
 
 def _all_on_trace(
-    guide: Guide, images: Float[Array, "N H W"], key: PRNGKeyArray, mean: bool = False
+    guide: Guide, images: Float[Array, "N H W *C"], key: PRNGKeyArray, mean: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
     """Sites of the guide with every z_pres_t 1, in the order of steps; at their means if asked."""
     path = handlers.seed(guide, key)
@@ -317,12 +319,13 @@ def _all_on_trace(
 
 
 def tight_boxes(
-    objects: Float[Array, "T H W"], otherwise: Float[Array, "T 4"]
+    objects: Float[Array, "T H W *C"], otherwise: Float[Array, "T 4"]
 ) -> Float[Array, "T 4"]:
     """Boxes around the visible pixels of each object; ``otherwise`` where none is visible."""
     visible = objects > VISIBLE
+    visible = visible.any(-1) if visible.ndim == 4 else visible  # in any colour
     rows, columns = visible.any(2), visible.any(1)
-    height, width = objects.shape[1:]
+    height, width = objects.shape[1:3]
     boxes = jnp.stack(
         [
             columns.argmax(1),

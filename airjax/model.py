@@ -18,6 +18,7 @@ from numpyro import handlers
 from numpyro.contrib.module import eqx_module
 
 from airjax.config import ModelConfig
+from airjax.likelihood import Likelihood
 from airjax.networks import Decoder
 from airjax.spatial import window_to_image
 
@@ -67,19 +68,20 @@ def where_prior(config: ModelConfig) -> tuple[Float[Array, "3"], Float[Array, "3
 class Model(eqx.Module):
     """The generative program with its network.
 
-    Called on images ``[N, H, W]`` in [0, 1] it is a NumPyro program with the sites ``z_pres_t``
-    [N], ``z_where_t`` [N, 3], ``z_what_t`` [N, Z] (t = 0 .. T-1) and ``obs`` [N, H, W], the
-    deterministic ``y_t`` [N, H, W] (the object in its place) and the parameter ``decoder$params``.
-    Unless the config says otherwise, a site is masked (its log-probability counts as zero) where
-    z_pres_t is 0.
+    Called on images ``[N, H, W]`` (``[N, H, W, C]`` with colours) in [0, 1] it is a NumPyro program
+    with the sites ``z_pres_t`` [N], ``z_where_t`` [N, 3], ``z_what_t`` [N, Z] (t = 0 .. T-1) and
+    ``obs`` [N, H, W], the deterministic ``y_t`` [N, H, W] (the object in its place), the parameter
+    ``decoder$params`` and, if ground or noise are learned, ``likelihood$params``. Unless the config
+    says otherwise, a site is masked (its log-probability counts as zero) where z_pres_t is 0.
     """
 
     config: ModelConfig = eqx.field(static=True)
     decoder: Decoder
+    likelihood: Likelihood
 
     def __call__(
         self,
-        images: Float[Array, "N H W"],
+        images: Float[Array, "N H W *C"],
         z_pres_prior: Float[Array, " T"] | None = None,
         exploration: ArrayLike = 0.0,
     ) -> None:
@@ -91,39 +93,49 @@ class Model(eqx.Module):
             exploration: the guide's; not used here.
         """
         decoder = cast(Decoder, eqx_module("decoder", self.decoder))
+        likelihood = self.likelihood.registered()
         with numpyro.plate("images", len(images)):
             canvas = self.prior(decoder, len(images), z_pres_prior)
-            likelihood = dist.Normal(canvas, self.config.likelihood_sd).to_event(2)
-            numpyro.sample("obs", likelihood, obs=images)
+            pixels = likelihood(canvas).to_event(canvas.ndim - 1)
+            numpyro.sample("obs", pixels, obs=images)
 
     def prior(
         self, decoder: Decoder, n: int, z_pres_prior: Float[Array, " T"] | None = None
-    ) -> Float[Array, "n H W"]:
+    ) -> Float[Array, "n H W *C"]:
         """Draws n scenes, T steps each, and returns their canvases; to be called in a plate."""
         if z_pres_prior is None:
             z_pres_prior = presence_probs(self.config)
-        canvas, z_pres = jnp.zeros((n, *self.config.image_size)), jnp.ones(n)
+        canvas, z_pres = jnp.zeros((n, *self.config.image_shape)), jnp.ones(n)
         for t in range(self.config.model_steps):
             canvas, z_pres = self.prior_step(t, decoder, z_pres_prior[t], canvas, z_pres)
         return canvas
+
+    def scenes(
+        self, key: PRNGKeyArray, n: int, z_pres_prior: Float[Array, " T"]
+    ) -> Float[Array, "n H W *C"]:
+        """The mean of the pixels in n scenes drawn from the prior."""
+        with handlers.seed(rng_seed=key):
+            return self.likelihood.on_ground(self.prior(self.decoder, n, z_pres_prior))
 
     def prior_step(
         self,
         t: int,
         decoder: Decoder,
         p: ArrayLike,
-        canvas: Float[Array, "n H W"],
+        canvas: Float[Array, "n H W *C"],
         z_pres: Float[Array, " n"],
-    ) -> tuple[Float[Array, "n H W"], Float[Array, " n"]]:
+    ) -> tuple[Float[Array, "n H W *C"], Float[Array, " n"]]:
         """One step: presence, place, code; the object is added where present."""
         presence = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p * z_pres))
         z_pres = jnp.asarray(presence, float)
         y = self.object(t, decoder, z_pres.astype(bool))
         # where, and not a product: under a constant z_pres, XLA drops the branch not taken
-        canvas = canvas + jnp.where(z_pres.astype(bool)[:, None, None], y, 0)
+        canvas = canvas + jnp.where(z_pres.astype(bool).reshape(-1, *[1] * (y.ndim - 1)), y, 0)
         return canvas, z_pres
 
-    def object(self, t: int, decoder: Decoder, present: Bool[Array, " n"]) -> Float[Array, "n H W"]:
+    def object(
+        self, t: int, decoder: Decoder, present: Bool[Array, " n"]
+    ) -> Float[Array, "n H W *C"]:
         """Draws place and code of one object, and decodes and places it in an empty image."""
         n, z = len(present), self.config.encoder_latent_size
         present = present | (not self.config.masking)
@@ -140,19 +152,19 @@ class Model(eqx.Module):
         decoder: Decoder,
         p: float,
         step: int = 0,
-        canvas: Float[Array, "1 H W"] | None = None,
-    ) -> Float[Array, "1 H W"]:
+        canvas: Float[Array, "1 H W *C"] | None = None,
+    ) -> Float[Array, "1 H W *C"]:
         """The tutorial's image from the unbounded, geometric prior: steps until one has no object.
 
         To be run under NumPyro's ``seed`` handler; p, below 1, is that of a further object.
         """
-        canvas = jnp.zeros((1, *self.config.image_size)) if canvas is None else canvas
+        canvas = jnp.zeros((1, *self.config.image_shape)) if canvas is None else canvas
         canvas, z_pres = self.prior_step(step, decoder, p, canvas, jnp.ones(1))
         return self.geom_prior(decoder, p, step + 1, canvas) if z_pres[0] else canvas
 
     def geom_prior_batch(
         self, key: PRNGKeyArray, n: int, p: ArrayLike, max_steps: ArrayLike
-    ) -> tuple[Float[Array, "n H W"], Int[Array, " n"]]:
+    ) -> tuple[Float[Array, "n H W *C"], Int[Array, " n"]]:
         """n images of the geometric prior at once, and their counts. Steps go on until every image
         has stopped, or there were ``max_steps``; may be compiled."""
 
@@ -166,7 +178,7 @@ class Model(eqx.Module):
                 canvas, z_pres = self.prior_step(0, self.decoder, p, canvas, z_pres)
             return t + 1, canvas, z_pres, count + z_pres.astype(int)
 
-        canvas = jnp.zeros((n, *self.config.image_size))
+        canvas = jnp.zeros((n, *self.config.image_shape))
         state = (jnp.array(0), canvas, jnp.ones(n), jnp.zeros(n, int))
         _, canvas, _, count = jax.lax.while_loop(goes_on, body, state)
-        return canvas, count
+        return self.likelihood.on_ground(canvas), count

@@ -1,5 +1,6 @@
 """The neural networks, on mini-batches: plain layers, the recurrent core, encoder and decoder."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -122,19 +123,19 @@ class Decoder(eqx.Module):
     mlp: MLP
     output_bias: float = eqx.field(static=True)
     use_sigmoid: bool = eqx.field(static=True)
-    window_size: int = eqx.field(static=True)
+    window_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
-        w, z = config.window_size, config.encoder_latent_size
-        self.mlp = MLP((z, *config.decoder_net, w * w), config.non_linearity, key=key)
+        z, pixels = config.encoder_latent_size, math.prod(config.window_shape)
+        self.mlp = MLP((z, *config.decoder_net, pixels), config.non_linearity, key=key)
         self.output_bias = config.decoder_output_bias
         self.use_sigmoid = config.decoder_output_use_sigmoid
-        self.window_size = w
+        self.window_shape = config.window_shape
 
-    def __call__(self, z_what: Float[Array, "N Z"]) -> Float[Array, "N w w"]:
+    def __call__(self, z_what: Float[Array, "N Z"]) -> Float[Array, "N w w *C"]:
         y = self.mlp(z_what) + self.output_bias
         y = jax.nn.sigmoid(y) if self.use_sigmoid else y
-        return y.reshape(len(y), self.window_size, self.window_size)
+        return y.reshape(len(y), *self.window_shape)
 
 
 class Encoder(eqx.Module):
@@ -144,7 +145,9 @@ class Encoder(eqx.Module):
     mlp: MLP
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
-        size = {"window": config.window_size**2, "basic": config.rnn_hidden_size}[config.guide]
+        size = {"window": math.prod(config.window_shape), "basic": config.rnn_hidden_size}[
+            config.guide
+        ]
         z = config.encoder_latent_size
         self.mlp = MLP((size, *config.encoder_net, 2 * z), config.non_linearity, key=key)
 
@@ -186,10 +189,12 @@ class Embed(eqx.Module):
         height, width = config.image_size
         channels = config.embed_channels
         self.conv = (
-            eqx.nn.Linear((2 * self.stride) ** 2, channels, key=keys[0]) if channels else None
+            eqx.nn.Linear(config.channels * (2 * self.stride) ** 2, channels, key=keys[0])
+            if channels
+            else None
         )
         cells = -(-height // self.stride) * -(-width // self.stride)
-        flat = cells * channels if channels else height * width
+        flat = cells * channels if channels else math.prod(config.image_shape)
         sizes = (flat, *config.embed_net)
         self.mlp = MLP(sizes, config.non_linearity, key=keys[1], final_non_linearity=True)
 
@@ -198,7 +203,7 @@ class Embed(eqx.Module):
         """The number of features."""
         return self.mlp.sizes[-1]
 
-    def __call__(self, images: Float[Array, "N H W"]) -> Float[Array, "N features"]:
+    def __call__(self, images: Float[Array, "N H W *C"]) -> Float[Array, "N features"]:
         if self.conv is None:
             return self.mlp(images.reshape(len(images), -1))
         cells = patches(images, self.stride)
@@ -206,19 +211,20 @@ class Embed(eqx.Module):
         return self.mlp(features.reshape(len(images), -1))
 
 
-def patches(images: Float[Array, "N H W"], stride: int) -> Float[Array, "cells pixels"]:
+def patches(images: Float[Array, "N H W *C"], stride: int) -> Float[Array, "cells pixels"]:
     """Overlapping squares of side 2 stride, one every ``stride`` pixels, that cover each image:
     image by image, row by row.
 
     A convolution is a matrix product with these; XLA's own convolutions take many times as long on
     CPUs. Outside the image is 0.
     """
-    n, height, width = images.shape
+    n, height, width, *channels = images.shape
     rows, columns = -(-height // stride), -(-width // stride)
     down, across = (rows + 1) * stride - height, (columns + 1) * stride - width
-    padding = ((0, 0), (down // 2, -(-down // 2)), (across // 2, -(-across // 2)))
-    tiles = jnp.pad(images, padding).reshape(n, rows + 1, stride, columns + 1, stride)
-    tiles = tiles.transpose(0, 1, 3, 2, 4).reshape(n, rows + 1, columns + 1, stride * stride)
+    padding = [(0, 0), (down // 2, -(-down // 2)), (across // 2, -(-across // 2))]
+    padded = jnp.pad(images, padding + [(0, 0)] * len(channels))
+    tiles = padded.reshape(n, rows + 1, stride, columns + 1, stride * math.prod(channels))
+    tiles = tiles.transpose(0, 1, 3, 2, 4).reshape(n, rows + 1, columns + 1, -1)
     quarters = (tiles[:, i : i + rows, j : j + columns] for i in (0, 1) for j in (0, 1))
     return jnp.concatenate(list(quarters), axis=-1).reshape(n * rows * columns, -1)
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +17,11 @@ from airjax.air import AIR
 from airjax.config import PictureConfig
 from airjax.data.folder import Broken, decided, picture_files, read_images
 from airjax.errors import InputError
-from airjax.scenes import Scenes
+from airjax.scenes import Objects
 
 CATEGORY = 1  # of COCO: objects have no classes here
 SHEET = 50  # pictures on a contact sheet
+ZOOM, LARGE = 4, 1000  # how much drawings are enlarged, at most, and to how many pixels
 
 
 @dataclass
@@ -42,13 +43,57 @@ class Told:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Result:
+    """What was found in one picture.
+
+    Attributes:
+        file: its path in the folder.
+        image: uint8 ``[H, W]`` or ``[H, W, 3]``.
+        objects: those found.
+        count_probs: posterior over their number, ``[T + 1]``; None for a picture read in tiles.
+    """
+
+    file: str
+    image: np.ndarray
+    objects: Objects
+    count_probs: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of objects."""
+        return len(self.objects.boxes)
+
+    @property
+    def probability(self) -> float:
+        """That of the count; of a picture read in tiles, that all objects are there, were they
+        independent."""
+        if self.count_probs is None:
+            return float(np.prod(self.objects.scores))
+        return float(self.count_probs[self.count])
+
+    def about(self) -> dict[str, Any]:
+        """``file``, ``width``, ``height``, ``count``, ``count_probs`` and ``objects``: ``box``
+        (tight) and ``window`` (x0, y0, x1, y1 in pixels), ``score``, ``position`` and ``code``."""
+        names = ("box", "window", "score", "position", "code")
+        columns = (field.tolist() for field in self.objects)
+        return {
+            "file": self.file,
+            "width": self.image.shape[1],
+            "height": self.image.shape[0],
+            "count": self.count,
+            "count_probs": None if self.count_probs is None else self.count_probs.tolist(),
+            "objects": [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)],
+        }
+
+
 class Writer(Protocol):
-    """Writes predictions to a folder, batch by batch."""
+    """Writes results to a folder, one by one."""
 
     def __init__(self, out: Path): ...
 
-    def add(self, names: list[str], scenes: Scenes) -> None:
-        """Adds the scenes of these files."""
+    def add(self, result: Result) -> None:
+        """Adds a picture's."""
 
     def close(self) -> None:
         """Completes the files."""
@@ -65,15 +110,15 @@ class CsvWriter:
         self.objects.writerow(["file", "object", "count", "probability", *box, "score"])
         self.counts.writerow(["file", "count", "probability"])
 
-    def add(self, names: list[str], scenes: Scenes) -> None:
-        """Adds the scenes of these files."""
-        for name, scene in zip(names, rows(scenes), strict=True):
-            count, probability = scene["count"], f"{scene['count_probs'][scene['count']]:.4f}"
-            self.counts.writerow([name, count, probability])
-            for i, found in enumerate(scene["objects"]):
-                box = [f"{x:.1f}" for x in found["box"]]
-                row = [name, i, count, probability, *box, f"{found['score']:.4f}"]
-                self.objects.writerow(row)
+    def add(self, result: Result) -> None:
+        """Adds a picture's."""
+        count, probability = result.count, f"{result.probability:.4f}"
+        self.counts.writerow([result.file, count, probability])
+        boxes, scores = result.objects.boxes.tolist(), result.objects.scores.tolist()
+        for i, (box, score) in enumerate(zip(boxes, scores, strict=True)):
+            numbers = [f"{x:.1f}" for x in box]
+            row = [result.file, i, count, probability, *numbers, f"{score:.4f}"]
+            self.objects.writerow(row)
 
     def close(self) -> None:
         """Completes the files."""
@@ -89,13 +134,10 @@ class JsonWriter:
         self.file.write("[")
         self.between = "\n"
 
-    def add(self, names: list[str], scenes: Scenes) -> None:
-        """Adds the scenes of these files."""
-        height, width = scenes.images.shape[1:]
-        for name, scene in zip(names, rows(scenes), strict=True):
-            entry = {"file": name, "width": width, "height": height} | scene
-            self.file.write(self.between + json.dumps(entry))
-            self.between = ",\n"
+    def add(self, result: Result) -> None:
+        """Adds a picture's."""
+        self.file.write(self.between + json.dumps(result.about()))
+        self.between = ",\n"
 
     def close(self) -> None:
         """Completes the file."""
@@ -112,18 +154,15 @@ class CocoWriter:
         self.images: list[dict[str, Any]] = []
         self.results: list[dict[str, Any]] = []
 
-    def add(self, names: list[str], scenes: Scenes) -> None:
-        """Adds the scenes of these files."""
-        height, width = scenes.images.shape[1:]
-        for name, scene in zip(names, rows(scenes), strict=True):
-            number = len(self.images) + 1
-            image = {"id": number, "file_name": name, "width": width, "height": height}
-            self.images.append(image)
-            for found in scene["objects"]:
-                x0, y0, x1, y1 = found["box"]
-                box = [x0, y0, x1 - x0, y1 - y0]
-                result = {"image_id": number, "category_id": CATEGORY, "bbox": box}
-                self.results.append(result | {"score": found["score"]})
+    def add(self, result: Result) -> None:
+        """Adds a picture's."""
+        number, (height, width) = len(self.images) + 1, result.image.shape[:2]
+        image = {"id": number, "file_name": result.file, "width": width, "height": height}
+        self.images.append(image)
+        boxes, scores = result.objects.boxes.tolist(), result.objects.scores.tolist()
+        for (x0, y0, x1, y1), score in zip(boxes, scores, strict=True):
+            found = {"image_id": number, "category_id": CATEGORY, "score": score}
+            self.results.append(found | {"bbox": [x0, y0, x1 - x0, y1 - y0]})
 
     def close(self) -> None:
         """Writes the files."""
@@ -134,29 +173,6 @@ class CocoWriter:
 
 
 WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "json": JsonWriter, "coco": CocoWriter}
-
-
-def rows(scenes: Scenes) -> Iterator[dict[str, Any]]:
-    """Each image's ``count``, ``count_probs``, and ``objects``: ``box`` (tight) and ``window``
-    (x0, y0, x1, y1 in pixels), ``score`` (probability that the object is there), ``position``
-    (scale, x, y) and ``code``."""
-    counts, probabilities = scenes.counts, scenes.probabilities
-    found = scenes.found
-    for i, count in enumerate(counts.tolist()):
-        yield {
-            "count": count,
-            "count_probs": scenes.count_probs[i].tolist(),
-            "objects": [
-                {
-                    "box": found.tight_boxes[i, t].tolist(),
-                    "window": found.window_boxes[i, t].tolist(),
-                    "score": float(np.clip(probabilities[i, t], 0, 1)),
-                    "position": found.z_where[i, t].tolist(),
-                    "code": found.z_what[i, t].tolist(),
-                }
-                for t in range(count)
-            ],
-        }
 
 
 def write_predictions(
@@ -173,7 +189,7 @@ def write_predictions(
     Args:
         air: trained.
         folder: of pictures, or one picture.
-        settings: how they become images.
+        settings: how they become images. With ``crop`` they are read in tiles.
         out: the new folder.
         format: csv, json or coco.
         draw: also drawings.
@@ -187,48 +203,67 @@ def write_predictions(
     if out.exists():
         raise InputError("out", "must be a new folder (nothing is overwritten)", out)
     files = picture_files(folder)
-    config = decided(files, settings)
+    colour = "no" if air.model.config.channels == 1 else "yes"  # as the model was trained
+    config = decided(files, replace(settings, colour=colour))
     root = folder if folder.is_dir() else folder.parent
-    names: list[str] = []
 
-    def images() -> Iterator[np.ndarray]:
+    def images() -> Iterator[tuple[str, np.ndarray]]:
         for read in read_images(files, config, air.model.config.image_size):
             if not isinstance(read, Broken):
-                names.append(read[0].relative_to(root).as_posix())
-                yield read[1]
+                yield read[0].relative_to(root).as_posix(), read[1]
                 continue
             told.broken.append(read)
             if strict or len(told.broken) == len(files):
                 raise InputError(str(read.path), f"cannot be read ({read.why})")
 
-    batches = air.predict_batches(images())
-    batches = itertools.chain([next(batches)], batches)  # what is wrong at once leaves no folder
+    found = found_in(air, images(), in_tiles=config.crop is not None)
+    found = itertools.chain([next(found)], found)  # what is wrong at once leaves no folder
     try:
         out.mkdir(parents=True)
     except OSError as error:
         raise InputError("out", f"cannot be written ({error.strerror})", out) from None
-    sheet: list[Scenes] = []
+    sheet: list[Result] = []
     with contextlib.closing(WRITERS[format](out)) as writer:
-        for scenes in batches:
-            batch = names[told.images : told.images + len(scenes)]
-            told.images += len(scenes)
-            told.objects += int(scenes.counts.sum())
-            writer.add(batch, scenes)
+        for result in found:
+            told.images += 1
+            told.objects += result.count
+            writer.add(result)
             if draw:
-                _draw(out / "drawn", batch, scenes)
-            sheet += [scenes[i : i + 1] for i in range(min(SHEET - len(sheet), len(scenes)))]
+                _draw(out / "drawn" / f"{result.file}.png", result)  # a.png and a.jpg are two
+                sheet += [result] if len(sheet) < SHEET else []
     if draw:
-        pictures = [scenes.images[0] / 255 for scenes in sheet]
-        figure = plots.images(pictures, [scenes.tight_boxes[0] for scenes in sheet])
+        pictures = [result.image / 255 for result in sheet]
+        figure = plots.images(pictures, [result.objects.boxes for result in sheet])
         plots.save(figure, out / "contact_sheet.png")
     told.paths = sorted(out.iterdir())
     told.seconds = time.perf_counter() - begin
     return told
 
 
-def _draw(folder: Path, names: list[str], scenes: Scenes) -> None:
-    """Each picture with the boxes of its objects, four times as large."""
-    for name, image, boxes in zip(names, scenes.images, scenes.tight_boxes, strict=True):
-        path = folder / f"{name}.png"  # the whole name: a.png and a.jpg are two pictures
-        path.parent.mkdir(parents=True, exist_ok=True)
-        plots.boxed(image, boxes[boxes[:, 2] > boxes[:, 0]]).save(path)
+def found_in(
+    air: AIR, images: Iterator[tuple[str, np.ndarray]], in_tiles: bool
+) -> Iterator[Result]:
+    """What is found in each of these named images."""
+    if in_tiles:
+        for name, image in images:
+            yield Result(name, image, air.find(image))
+        return
+    names: list[str] = []
+
+    def unnamed() -> Iterator[np.ndarray]:
+        for name, image in images:
+            names.append(name)
+            yield image
+
+    first = 0
+    for scenes in air.predict_batches(unnamed()):
+        for i, name in enumerate(names[first : first + len(scenes)]):
+            yield Result(name, scenes.images[i], scenes.objects(i), scenes.count_probs[i])
+        first += len(scenes)
+
+
+def _draw(path: Path, result: Result) -> None:
+    """The picture with the boxes of its objects; small ones enlarged."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    zoom = max(1, min(ZOOM, LARGE // max(result.image.shape)))
+    plots.boxed(result.image, result.objects.boxes, zoom).save(path)

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from numpyro import handlers
 from PIL import Image, ImageDraw
 
 from airjax.data.dataset import Dataset
@@ -65,8 +64,8 @@ def reconstructions(data: Dataset, reading: Reading, n: int = 10) -> Figure:
 
 
 def over(
-    pictures: Float[np.ndarray, "n H W"],
-    read: Float[np.ndarray, "n H W"],
+    pictures: Float[np.ndarray, "n H W *C"],
+    read: Float[np.ndarray, "n H W *C"],
     boxes: Float[np.ndarray, "n T 4"],
     counts: Int[np.ndarray, " n"],
 ) -> Figure:
@@ -95,18 +94,17 @@ def prior_samples(model: Model, what: str, n: int, seed: int, k: float = 1.0) ->
         k: ratio p(n + 1) / p(n) of a scene's prior; 1 makes all counts equally likely.
     """
     key, steps = jax.random.key(seed), model.config.model_steps
-    prior = handlers.seed(model.prior, key)
     if what == "geometric":
-        canvas, _ = model.geom_prior_batch(key, n, p=0.5, max_steps=100)
+        scenes, _ = model.geom_prior_batch(key, n, p=0.5, max_steps=100)
     elif what == "object":
-        canvas = prior(model.decoder, n, jnp.eye(steps)[0])  # p_0 = 1, then 0
+        scenes = model.scenes(key, n, jnp.eye(steps)[0])  # p_0 = 1, then 0
     else:
-        canvas = prior(model.decoder, n, geometric_like(k, steps))
-    return images(list(np.asarray(canvas)))
+        scenes = model.scenes(key, n, geometric_like(k, steps))
+    return images(list(np.asarray(scenes)))
 
 
 def images(
-    pictures: Sequence[Float[np.ndarray, "H W"]],
+    pictures: Sequence[Float[np.ndarray, "H W *C"]],
     boxes: Sequence[Float[np.ndarray, "T 4"]] | None = None,
 ) -> Figure:
     """Pictures in a row (at most ten to a row), with boxes (x1 > x0) where given."""
@@ -125,17 +123,24 @@ def images(
 
 
 def boxed(
-    image: UInt8[np.ndarray, "H W"], boxes: Float[np.ndarray, "n 4"], zoom: int = 4
+    image: UInt8[np.ndarray, "H W *C"], boxes: Float[np.ndarray, "n 4"], zoom: int = 4
 ) -> Image.Image:
     """A picture, enlarged, with boxes in the steps' colours."""
-    height, width = image.shape
+    height, width = image.shape[:2]
     size = (zoom * width, zoom * height)
-    picture = Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.NEAREST)
+    picture = Image.fromarray(viewable(image)).convert("RGB").resize(size, Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(picture)
     for t, (x0, y0, x1, y1) in enumerate(zoom * boxes):
         colour = STEP_COLOURS[t % len(STEP_COLOURS)]
         pen.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour, width=2)
     return picture
+
+
+def viewable(image: np.ndarray) -> np.ndarray:
+    """``[H, W]``, or ``[H, W, 3]`` as it is; other numbers of channels are averaged."""
+    if image.ndim == 2 or image.shape[-1] == 3:
+        return image
+    return image.mean(axis=-1).astype(image.dtype)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -149,10 +154,11 @@ def _strip(columns: int, rows: int) -> Figure:
     return Figure(figsize=(1.0 * columns + 0.3, 1.05 * rows), layout="constrained")
 
 
-def _image(axes: Axes, pixels: Float[np.ndarray, "H W"]) -> None:
+def _image(axes: Axes, pixels: Float[np.ndarray, "H W *C"]) -> None:
     # extent: pixel i covers [i, i + 1], as in the boxes
-    height, width = pixels.shape
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
+    height, width = pixels.shape[:2]
+    shown = np.clip(viewable(pixels), 0, 1)
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
     axes.set(xticks=[], yticks=[])
 
 

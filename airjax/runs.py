@@ -218,8 +218,8 @@ class Run:
         name = self.config.train.data if name is None else name
         part = part or ("test" if own or name in data.POOLS else "all")
         loaded = data.load(name, part, data_dir, self.config.pictures)
-        if loaded.image_shape != self.config.model.image_size:
-            rule = f"must have images of the model's size {self.config.model.image_size}"
+        if loaded.image_shape != self.config.model.image_shape:
+            rule = f"must have images of the model's size {self.config.model.image_shape}"
             raise InputError("data", rule, loaded.image_shape)
         return loaded
 

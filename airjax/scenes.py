@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,24 @@ from airjax.spatial import window_to_image
 ABSENT = -1.0  # the boxes of objects that are not there
 
 
+class Objects(NamedTuple):
+    """The n objects found in one image.
+
+    Attributes:
+        boxes: float32 ``[n, 4]``, around the visible pixels: x0, y0, x1, y1 in pixels.
+        windows: ``[n, 4]``, the windows' outlines, likewise.
+        scores: ``[n]``, probability that the object is there.
+        positions: ``[n, 3]``, z_where, in the image or (of a large picture) in its tile.
+        codes: ``[n, Z]``, z_what.
+    """
+
+    boxes: Float[np.ndarray, "n 4"]
+    windows: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+    positions: Float[np.ndarray, "n 3"]
+    codes: Float[np.ndarray, "n Z"]
+
+
 @dataclass(frozen=True)
 class Scenes:
     """What a model found in N images, at most T objects each. A notebook shows it as a picture.
@@ -27,7 +46,7 @@ class Scenes:
         model: the program whose decoder draws windows and reconstructions.
     """
 
-    images: UInt8[np.ndarray, "N H W"]
+    images: UInt8[np.ndarray, "N H W *C"]
     found: Found
     model: Model
 
@@ -56,7 +75,7 @@ class Scenes:
     @property
     def probabilities(self) -> Float[np.ndarray, "N T"]:
         """Probability that each object is there, that is, that the image has more than t."""
-        return 1 - np.cumsum(self.count_probs, axis=-1)[:, :-1]
+        return np.clip(1 - np.cumsum(self.count_probs, axis=-1)[:, :-1], 0, 1)
 
     @property
     def boxes(self) -> Float[np.ndarray, "N T 4"]:
@@ -79,14 +98,20 @@ class Scenes:
         return np.where(self.present[..., None], self.found.z_where, np.float32(0))
 
     @property
-    def windows(self) -> Float[np.ndarray, "N T w w"]:
+    def windows(self) -> Float[np.ndarray, "N T w w *C"]:
         """What each object looks like in its window, decoded now; zero for absent ones."""
         return self._decoded(placed=False)
 
     @property
-    def reconstructions(self) -> Float[np.ndarray, "N H W"]:
+    def reconstructions(self) -> Float[np.ndarray, "N H W *C"]:
         """The objects that are there, drawn in their places now, and added up."""
         return self._decoded(placed=True)
+
+    def objects(self, i: int) -> Objects:
+        """Those of image i."""
+        n, found = self.counts[i], self.found
+        fields = (found.tight_boxes, found.window_boxes, self.probabilities)
+        return Objects(*(np.asarray(a)[i, :n] for a in (*fields, found.z_where, found.z_what)))
 
     def draw(self, n: int = 10) -> Figure:
         """The first images, over what was found in them: each step's window has its own colour."""
@@ -118,7 +143,9 @@ def _decode(model: Model, where, what, present, placed: bool) -> jax.Array:
     flat = model.decoder(jnp.asarray(what).reshape(n * steps, -1))
     if not placed:
         windows = flat.reshape(n, steps, *flat.shape[1:])
-        return windows * present[..., None, None]
+        return windows * present.reshape(n, steps, *[1] * (flat.ndim - 1))
     size = model.config.image_size
     objects = window_to_image(jnp.asarray(where).reshape(n * steps, 3), flat, size)
-    return (objects.reshape(n, steps, *size) * present[..., None, None]).sum(1)
+    objects = objects.reshape(n, steps, *objects.shape[1:])
+    shown = present.reshape(n, steps, *[1] * (flat.ndim - 1))
+    return model.likelihood.on_ground((objects * shown).sum(1))

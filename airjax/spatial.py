@@ -2,8 +2,8 @@
 
 z_where maps image coordinates u in [-1, 1] to window coordinates ``s u + (x, y)``. Without rotation
 bilinear sampling is separable, so a window is placed with two small matrix products,
-``A_y @ window @ A_x.T``. The values are those of PyTorch's ``affine_grid`` and ``grid_sample`` with
-``align_corners=False`` and zeros outside.
+``A_y @ window @ A_x.T``, one for each colour where there are several. The values are those of
+PyTorch's ``affine_grid`` and ``grid_sample`` with ``align_corners=False`` and zeros outside.
 """
 
 import jax.numpy as jnp
@@ -26,23 +26,34 @@ def sampling_matrix(
 
 
 def window_to_image(
-    z_where: Float[Array, "N 3"], window: Float[Array, "N h w"], image_size: tuple[int, int]
-) -> Float[Array, "N H W"]:
+    z_where: Float[Array, "N 3"], window: Float[Array, "N h w *C"], image_size: tuple[int, int]
+) -> Float[Array, "N H W *C"]:
     """Places each window in an empty image (the tutorial's ``object_to_image``)."""
     s, x, y = z_where.T
     rows = sampling_matrix(s, y, image_size[0], window.shape[1])
     columns = sampling_matrix(s, x, image_size[1], window.shape[2])
-    return rows @ window @ columns.mT
+    return _resampled(rows, window, columns)
 
 
 def image_to_window(
-    z_where: Float[Array, "N 3"], image: Float[Array, "N H W"], window_size: int
-) -> Float[Array, "N w w"]:
+    z_where: Float[Array, "N 3"], image: Float[Array, "N H W *C"], window_size: int
+) -> Float[Array, "N w w *C"]:
     """Cuts each window out of its image (the tutorial's ``image_to_object``); the inverse map."""
     s, x, y = z_where.T
     rows = sampling_matrix(1 / s, -y / s, window_size, image.shape[1])
     columns = sampling_matrix(1 / s, -x / s, window_size, image.shape[2])
-    return rows @ image @ columns.mT
+    return _resampled(rows, image, columns)
+
+
+def _resampled(
+    rows: Float[Array, "N H h"], x: Float[Array, "N h w *C"], columns: Float[Array, "N W w"]
+) -> Float[Array, "N H W *C"]:
+    """``rows @ x @ columns.T`` of each image, and of each channel where there are several."""
+    if x.ndim == 3:
+        return rows @ x @ columns.mT
+    n, h, w, channels = x.shape
+    y = rows @ x.reshape(n, h, w * channels)
+    return jnp.einsum("nWw,nHwc->nHWc", columns, y.reshape(n, -1, w, channels))
 
 
 def window_boxes(

@@ -21,6 +21,7 @@ from airjax.data.dataset import Dataset
 from airjax.elbo import ESTIMATORS, ScoreELBO
 from airjax.guide import GUIDES, Guide
 from airjax.infer import read
+from airjax.likelihood import Likelihood
 from airjax.model import Model, presence_probs
 from airjax.networks import Baseline, Decoder, GuideNetworks
 
@@ -57,9 +58,10 @@ def _untrained(
     config: ModelConfig, seed: UInt32[ArrayLike, ""], baseline: bool
 ) -> tuple[Model, Guide]:
     keys = jax.random.split(jax.random.key(seed), 2)
-    networks = GuideNetworks(config, key=keys[1])
+    networks, likelihood = GuideNetworks(config, key=keys[1]), Likelihood(config)
     bl = Baseline(config, key=jax.random.fold_in(keys[1], 1)) if baseline else None
-    return Model(config, Decoder(config, key=keys[0])), GUIDES[config.guide](config, networks, bl)
+    model = Model(config, Decoder(config, key=keys[0]), likelihood)
+    return model, GUIDES[config.guide](config, networks, likelihood, bl)
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
@@ -105,7 +107,7 @@ def exploration(config: Config, step: ArrayLike) -> Float[Array, ""]:
     return jnp.where(explores, jnp.maximum(falling, config.estimator.exploration_floor), 0.0)
 
 
-def to_unit(images: UInt8[Array, "N H W"]) -> Float[Array, "N H W"]:
+def to_unit(images: UInt8[Array, "N H W *C"]) -> Float[Array, "N H W"]:
     """Bytes to intensities in [0, 1]."""
     return images.astype(jnp.float32) / 255
 
@@ -120,14 +122,17 @@ class Trainer:
     """
 
     def __init__(
-        self, config: Config, images: UInt8[np.ndarray, "N H W"], elbo: ELBO | None = None
+        self, config: Config, images: UInt8[np.ndarray, "N H W *C"], elbo: ELBO | None = None
     ):
         self.config = config
         self.images = jnp.asarray(images)
         particles = config.estimator.particles
         elbo = elbo or ESTIMATORS[config.train.estimator](num_particles=particles)
         baseline = isinstance(elbo, ScoreELBO) and config.estimator.baselines
-        self.model, self.guide = untrained(config.model, config.train.seed, baseline)
+        model, guide = untrained(config.model, config.train.seed, baseline)
+        likelihood = model.likelihood.with_mean_of(images)
+        self.model = dataclasses.replace(model, likelihood=likelihood)
+        self.guide = dataclasses.replace(guide, likelihood=likelihood)
         self.svi = SVI(self.model, self.guide, optimizer(config), elbo)
 
     def init(self) -> TrainState:
@@ -148,7 +153,7 @@ class Trainer:
         return presence_probs(self.config.model, annealed(self.config, step))
 
     def step(
-        self, state: TrainState, images: UInt8[Array, "N H W"]
+        self, state: TrainState, images: UInt8[Array, "N H W *C"]
     ) -> tuple[TrainState, Float[Array, ""]]:
         """One step on a mini-batch drawn from ``images``; also its ELBO per image."""
         size = self.config.train.batch_size
@@ -163,7 +168,7 @@ class Trainer:
         return TrainState(svi, state.step + 1), -loss / size
 
     def chunk(
-        self, state: TrainState, images: UInt8[Array, "N H W"], steps: Int[Array, ""]
+        self, state: TrainState, images: UInt8[Array, "N H W *C"], steps: Int[Array, ""]
     ) -> tuple[TrainState, Float[Array, ""]]:
         """Several steps, and the mean of their ELBOs (of those that are finite). The bound of the
         loop is traced (a shorter last chunk must not compile again), so this is a `fori_loop` and
@@ -196,7 +201,11 @@ class Trainer:
         baseline = self.guide.baseline
         if baseline is not None:
             baseline = eqx.combine(params["baseline$params"], baseline)
-        return Model(config, decoder), type(self.guide)(config, networks, baseline)
+        likelihood = self.model.likelihood
+        if "likelihood$params" in params:
+            likelihood = eqx.combine(params["likelihood$params"], likelihood)
+        guide = type(self.guide)(config, networks, likelihood, baseline)
+        return Model(config, decoder, likelihood), guide
 
     def run(
         self,
@@ -260,7 +269,7 @@ def evaluate_quickly(
     reading = read(model, guide, data.images, num_paths=1, z_pres_prior=z_pres_prior)
     row = {
         "elbo": float(np.mean(reading.elbo)),
-        "empty_elbo": empty_elbo(data.images, model.config.likelihood_sd, float(z_pres_prior[0])),
+        "empty_elbo": empty_elbo(data.images, model.likelihood, float(z_pres_prior[0])),
         "mean_count": float(np.mean(reading.count)),
     }
     if data.counts is not None:
@@ -268,16 +277,18 @@ def evaluate_quickly(
     return row
 
 
-def empty_elbo(images: UInt8[np.ndarray, "N H W"], likelihood_sd: float, p: float) -> float:
+def empty_elbo(images: UInt8[np.ndarray, "N H W *C"], likelihood: Likelihood, p: float) -> float:
     """The ELBO, in nats an image, of saying that no image holds anything: log p(n = 0) and the
     likelihood of an empty canvas.
 
     Args:
         images: bytes.
-        likelihood_sd: of a pixel.
+        likelihood: of the model.
         p: the prior probability of a first object.
     """
-    squares = np.square(images.reshape(len(images), -1) / 255.0).sum(1).mean()
-    log_normal = -math.log(likelihood_sd) - math.log(2 * math.pi) / 2
+    empty = np.asarray(likelihood.on_ground(jnp.zeros(images.shape[1:])))
+    squares = np.square(images / 255.0 - empty).sum() / len(images)
+    sd = float(likelihood.sd)
+    log_normal = -math.log(sd) - math.log(2 * math.pi) / 2
     log_p = math.log1p(-p) if p < 1 else -math.inf
-    return float(log_p + images[0].size * log_normal - squares / (2 * likelihood_sd**2))
+    return float(log_p + images[0].size * log_normal - squares / (2 * sd**2))

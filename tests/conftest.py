@@ -1,6 +1,10 @@
 """Strictness for every test, and small models that many tests share."""
 
+import os
 from pathlib import Path
+
+# most of the tests' time is compilation; set before JAX is imported, for child processes too
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import equinox as eqx
 import jax

@@ -188,9 +188,15 @@ def test_samples_are_scenes(air):
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda a: a.predict(IMAGES[0]), "X must have shape [N, H, W], all at least 1, got [5, 6]"),
-        (lambda a: a.predict(IMAGES[:0]), "X must have shape [N, H, W], all at least 1"),
-        (lambda a: a.predict([]), "X must have shape [N, H, W], all at least 1"),
+        (
+            lambda a: a.predict(IMAGES[0]),
+            "X must have shape [N, H, W] or [N, H, W, C], all at least 1, got [5, 6]",
+        ),
+        (
+            lambda a: a.predict(IMAGES[:0]),
+            "X must have shape [N, H, W] or [N, H, W, C], all at least 1",
+        ),
+        (lambda a: a.predict([]), "X must have shape [N, H, W] or [N, H, W, C], all at least 1"),
         (lambda a: a.predict(IMAGES.astype(int)), "X must be uint8, or floats in [0, 1], got int"),
         (lambda a: a.predict(IMAGES / 100), "X must be uint8, or floats in [0, 1], got 0.0 to 2.5"),
         (lambda a: a.predict(IMAGES[:, :4]), "X must have images of the model's size (5, 6)"),

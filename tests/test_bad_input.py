@@ -38,7 +38,7 @@ from airjax.train import Trainer, untrained
         ("train -lr 0", "--learning-rate must be positive, got 0.0"),
         ("train --learning-rate nan", "--learning-rate must be positive, got nan"),
         ("train --seed -1", "--seed must be 0 to 2**32 - 1, got -1"),
-        ("train --data nowhere", "--data must be one of digits, multi-mnist, or the path"),
+        ("train --data nowhere", "--data must be one of digits, multi-mnist, sprites, or the path"),
         ("train --model-steps 0", "--model-steps must be at least 1, got 0"),
         ("train --likelihood-sd -0.3", "--likelihood-sd must be positive, got -0.3"),
         ("train --scale-prior-sd 0", "--scale-prior-sd must be positive, got 0.0"),
@@ -80,7 +80,7 @@ from airjax.train import Trainer, untrained
         ("train --restarts -1", "--restarts must be at least 0, got -1"),
         ("train --seeds 2 --seed 4294967295", "--seed must leave room for 2 seeds below 2**32"),
         ("train --resume nowhere", "--resume must be the folder of a run"),
-        ("train nowhere", "--data must be one of digits, multi-mnist, or the path of"),
+        ("train nowhere", "--data must be one of digits, multi-mnist, sprites, or the path of"),
         ("train --out /proc/run", "--out cannot be written (No such file or directory)"),
         ("train --size 5", "--size must be HxW in pixels, as 64x48, got 5"),
         ("predict nowhere nowhere --out x", "--run must be the folder of a run"),
@@ -98,7 +98,7 @@ def test_a_wrong_flag(line, told, tmp_path, monkeypatch, capsys):
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 5, 6)).astype(np.uint8)
 COUNTS = np.arange(20, dtype=np.int32) % 3
 BOXES = np.tile(np.float32([1, 2, 4, 5]), (20, 2, 1))
-SHAPE = "images must have shape [N, H, W], all at least 1, got"
+SHAPE = "images must have shape [N, H, W] or [N, H, W, C], all at least 1, got"
 RANGE = "images must be uint8, or floats in [0, 1], got"
 
 
@@ -387,7 +387,7 @@ def test_a_run_that_is_none(damage, told, run, capsys):
         ),
         (
             lambda r: edit_config(r / CONFIG, "train", data="gone.npz"),
-            "--data must be one of digits, multi-mnist, or the path of an .npz file or of a "
+            "--data must be one of digits, multi-mnist, sprites, or the path of an .npz file or of a "
             "folder, got gone.npz",
         ),
     ],
@@ -405,7 +405,7 @@ def test_a_run_that_cannot_go_on(damage, told, run, capsys):
         ("--particles 0", "--particles must be at least 1, got 0"),
         ("--max-steps 0", "--max-steps must be at least 1, got 0"),
         ("--seed -1", "--seed must be 0 to 2**32 - 1, got -1"),
-        ("--data none.npz", "--data must be one of digits, multi-mnist, or the path of an .npz"),
+        ("--data none.npz", "--data must be one of digits, multi-mnist, sprites, or the path of an .npz"),
     ],
 )
 def test_a_wrong_flag_of_evaluate(flags, told, run, capsys):

@@ -150,14 +150,14 @@ def test_settings_are_hashable():
     assert len({Config(), Config(), OTHER}) == 2
 
 
-def test_with_image_size_changes_nothing_else():
-    config = ModelConfig(model_steps=2).with_image_size((20, 60))
+def test_for_images_changes_nothing_else():
+    config = ModelConfig(model_steps=2).for_images((20, 60))
     assert config == ModelConfig(model_steps=2, image_size=(20, 60))
 
 
 def test_the_window_must_fit_the_images():
     with pytest.raises(InputError) as info:
-        ModelConfig().with_image_size((60, 19))
+        ModelConfig().for_images((60, 19))
     assert str(info.value) == "window_size must be at most the images' smaller side, 19, got 20"
 
 

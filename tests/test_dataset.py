@@ -62,7 +62,7 @@ def test_floats_in_0_to_1_become_bytes(dtype, tmp_path):
 
 # bad files
 
-SHAPE = "images must have shape [N, H, W], all at least 1, got"
+SHAPE = "images must have shape [N, H, W] or [N, H, W, C], all at least 1, got"
 BYTES_OR_FLOATS = "images must be uint8, or floats in [0, 1], got"
 
 

@@ -20,12 +20,18 @@ from airjax.train import untrained
 
 GREY = np.zeros((5, 6), np.uint8)
 GREY[1:3, 2:5] = [[255, 200, 150], [100, 50, 255]]
-AS_IS = PictureConfig(invert="no")
+AS_IS = PictureConfig(invert="no", colour="no")
 
 
 def saved(path, array=GREY, mode=None, **options):
     image = Image.fromarray(array)
     (image if mode is None else image.convert(mode)).save(path, **options)
+
+
+def loaded(path, config):
+    """All of a folder."""
+    (images,), config, broken = load_folder(path, config, "all")
+    return images, config, broken
 
 
 def turned(path):
@@ -55,7 +61,7 @@ def turned(path):
 )
 def test_every_format_is_the_same_image(name, save, tmp_path):
     save(tmp_path / name)
-    images, _, broken = load_folder(tmp_path, AS_IS)
+    images, _, broken = loaded(tmp_path, AS_IS)
     assert broken == []
     np.testing.assert_array_equal(images.images[0], GREY)
 
@@ -63,16 +69,41 @@ def test_every_format_is_the_same_image(name, save, tmp_path):
 def test_a_jpeg_is_nearly_the_same_image(tmp_path):
     smooth = np.tile(np.arange(0, 240, 5, dtype=np.uint8), (32, 1))
     saved(tmp_path / "a.jpeg", smooth, quality=95)
-    image = load_folder(tmp_path, AS_IS)[0].images[0]
+    image = loaded(tmp_path, AS_IS)[0].images[0]
     assert np.abs(image.astype(int) - smooth).max() < 5
 
 
-def test_colours_become_grey_and_transparent_is_ground(tmp_path):
-    pixels = np.zeros((1, 4, 4), np.uint8)
-    pixels[0, :, :3] = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]
-    pixels[0, :, 3] = [255, 255, 255, 0]
-    saved(tmp_path / "a.png", pixels)
-    assert load_folder(tmp_path, AS_IS)[0].images[0].tolist() == [[76, 150, 29, 0]]
+@pytest.mark.parametrize("colour", ["no", "yes", "auto"])
+def test_colours_are_kept_or_become_grey_and_transparent_is_ground(colour, tmp_path):
+    colours = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]
+    alpha = [[255], [255], [255], [0]]
+    saved(tmp_path / "a.png", np.array([np.hstack([colours, alpha])], np.uint8))
+    saved(tmp_path / "b.png", np.array([[0, 1, 2, 3]], np.uint8))
+    images, config, _ = loaded(tmp_path, PictureConfig("no", colour=colour))
+    if colour == "no":
+        assert images.images.tolist() == [[[76, 150, 29, 0]], [[0, 1, 2, 3]]]
+    else:
+        assert config.colour == "yes"
+        assert images.images[0].tolist() == [[*colours[:3], [0, 0, 0]]]
+        assert images.images[1].tolist() == [[[i] * 3 for i in range(4)]]
+
+
+def test_grey_pictures_saved_in_colour_are_grey(tmp_path):
+    saved(tmp_path / "a.png", mode="RGB")
+    saved(tmp_path / "b.jpg", mode="RGB", quality=50)
+    images, config, _ = loaded(tmp_path, PictureConfig())
+    assert config.colour == "no" and images.images.ndim == 3
+
+
+def test_colours_are_scaled_and_inverted_alike(tmp_path):
+    red = np.full((4, 4, 3), 255, np.uint8)
+    red[1:3, 1:3] = [200, 0, 0]
+    saved(tmp_path / "a.png", red)
+    images, config, _ = loaded(tmp_path, PictureConfig(size="4x8"))
+    assert (config.invert, config.colour) == ("yes", "yes")
+    assert images.images.shape == (1, 4, 8, 3)
+    np.testing.assert_array_equal(images.images[0, :, 2:6], 255 - red)
+    assert not images.images[0, :, :2].any()
 
 
 @pytest.mark.parametrize(("ground", "inverted"), [(0, "no"), (255, "yes"), (180, "yes")])
@@ -81,7 +112,7 @@ def test_a_bright_ground_is_inverted(ground, inverted, tmp_path):
     array[3:5, 3:5] = 255 - ground
     for i in range(3):
         saved(tmp_path / f"{i}.png", array)
-    images, config, _ = load_folder(tmp_path, PictureConfig())
+    images, config, _ = loaded(tmp_path, PictureConfig())
     assert config.invert == inverted
     want = 255 - array if inverted == "yes" else array
     np.testing.assert_array_equal(images.images[0], want)
@@ -91,7 +122,7 @@ def test_dark_things_on_nothing_are_inverted(tmp_path):
     pixels = np.zeros((6, 6, 2), np.uint8)
     pixels[2:4, 2:4] = [30, 255]
     saved(tmp_path / "a.png", pixels)
-    images, config, _ = load_folder(tmp_path, PictureConfig())
+    images, config, _ = loaded(tmp_path, PictureConfig())
     assert config.invert == "yes" and images.images[0, 3, 3] == 225 and images.images[0, 0, 0] == 0
 
 
@@ -101,8 +132,8 @@ def test_pictures_are_scaled_only_when_asked(tmp_path):
     with pytest.raises(
         InputError, match=r"b\.png must be 10 x 20 pixels as the others .* got 8 x 4"
     ):
-        load_folder(tmp_path, AS_IS)
-    images = load_folder(tmp_path, PictureConfig("no", "8x8"))[0].images
+        loaded(tmp_path, AS_IS)
+    images = loaded(tmp_path, PictureConfig("no", "8x8", "no"))[0].images
     assert images.shape == (2, 8, 8)
     np.testing.assert_array_equal(images[0][:, 0], [0, 0, 200, 200, 200, 200, 0, 0])
     np.testing.assert_array_equal(images[1][0], [0, 0, 200, 200, 200, 200, 0, 0])
@@ -120,7 +151,7 @@ def test_files_are_sorted_and_nested(tmp_path):
 def test_a_broken_file_is_told_and_left_out(content, tmp_path):
     saved(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(content)
-    images, _, broken = load_folder(tmp_path, AS_IS)
+    images, _, broken = loaded(tmp_path, AS_IS)
     assert len(images) == 1 and [b.path.name for b in broken] == ["b.png"] and broken[0].why
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "c.png").write_bytes(whole[: len(whole) // 2])
@@ -129,10 +160,10 @@ def test_a_broken_file_is_told_and_left_out(content, tmp_path):
 
 def test_folders_without_a_picture(tmp_path):
     with pytest.raises(InputError, match="must hold pictures"):
-        load_folder(tmp_path, AS_IS)
+        loaded(tmp_path, AS_IS)
     (tmp_path / "b.png").touch()
     with pytest.raises(InputError, match=r"b\.png cannot be read"):
-        load_folder(tmp_path, AS_IS)
+        loaded(tmp_path, AS_IS)
 
 
 def test_every_tenth_picture_is_held_out(tmp_path):

@@ -5,24 +5,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from airjax.config import PictureConfig
 from airjax.data.cache import cached
+from airjax.data.crops import random_crops
 from airjax.data.dataset import Dataset, load_dataset
 from airjax.data.digits import load_digits
 from airjax.data.folder import load_folder
 from airjax.data.mnist import load_mnist
 from airjax.data.scenes import Pool, SceneConfig, compose
+from airjax.data.sprites import load_sprites
 from airjax.errors import InputError
 
 Part = Literal["train", "test", "all"]
 POOLS: dict[str, Callable[[str, Path | None], Pool]] = {
     "digits": load_digits,
     "multi-mnist": load_mnist,
+    "sprites": load_sprites,
 }
+SCENES = {  # how the scenes of each pool are composed unless asked otherwise
+    "digits": SceneConfig(),
+    "multi-mnist": SceneConfig(),
+    "sprites": SceneConfig(
+        height=64, width=64, counts=(0, 1, 2, 3, 4),
+        object_size=14, scale_mean=1.0, scale_sd=0.15, overlap="apart",
+    ),
+}  # fmt: skip
 NUM_TEST = 10_000  # held-out scenes of a data set made here
-HELD_OUT = 10  # one in so many images of a file or folder is held out
 
 
 def make(name: str, part: Part, config: SceneConfig, data_dir: Path | None = None) -> Dataset:
@@ -46,7 +54,7 @@ def load(
     data: str, part: Part, data_dir: Path | None = None, pictures: PictureConfig | None = None
 ) -> Dataset:
     """A part of the data set with this name (one of ``POOLS``) or path (an .npz, or a folder of
-    pictures, of which broken ones are left out).
+    pictures, of which broken ones are left out), or random crops of it.
 
     A named set has 60,000 training scenes and 10,000 test scenes made of other digits. Of an .npz,
     ``train`` is the first nine tenths, ``test`` the rest, ``all`` everything; of a folder's
@@ -56,31 +64,19 @@ def load(
         InputError: if there is no such data set, or it is damaged or too small to be split.
     """
     if data in POOLS:
-        scenes = SceneConfig() if part == "train" else SceneConfig(num_scenes=NUM_TEST)
+        scenes = SCENES[data] if part == "train" else replace(SCENES[data], num_scenes=NUM_TEST)
         return make(data, part, scenes, data_dir)
-    path = Path(data)
+    path, pictures = Path(data), pictures or PictureConfig()
     if path.is_dir():
-        return split(load_folder(path, pictures or PictureConfig())[0], data, part, every=True)
+        return load_folder(path, pictures, part)[0][0]
     if not path.is_file():
         rule = f"must be one of {', '.join(POOLS)}, or the path of an .npz file or of a folder"
         raise InputError("data", rule, data)
-    return split(load_dataset(path), data, part)
-
-
-def split(whole: Dataset, name: str, part: Part, every: bool = False) -> Dataset:
-    """A part of a data set: the last tenth is held out, or every tenth.
-
-    Raises:
-        InputError: if it is too small to be split; it names ``name``.
-    """
-    if part == "all":
-        return whole
-    held_out = np.zeros(len(whole), bool)
-    n = len(whole) // HELD_OUT
-    if n == 0:
-        raise InputError(name, f"must hold {HELD_OUT} images or more to hold some out", len(whole))
-    if every:
-        held_out[HELD_OUT - 1 :: HELD_OUT] = True
-    else:
-        held_out[-n:] = True
-    return replace(whole[held_out if part == "test" else ~held_out], part=part)
+    chosen = load_dataset(path).part_named(part, data)
+    if pictures.crop is None:
+        return chosen
+    if pictures.crop > min(chosen.image_shape[:2]):
+        rule = f"must be at most the images' smaller side, {min(chosen.image_shape[:2])}"
+        raise InputError("crop", rule, pictures.crop)
+    crops = random_crops(chosen.images, len(chosen), pictures.crop, part)
+    return Dataset(crops, name=chosen.name, part=part)

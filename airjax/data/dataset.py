@@ -9,13 +9,15 @@ import numpy as np
 from airjax import storage
 from airjax.errors import InputError
 
+HELD_OUT = 10  # one in so many images of a file or folder is held out
+
 
 @dataclass(frozen=True)
 class Dataset:
     """Scenes, and the truth about them where it is known (used to score, never to learn).
 
     Attributes:
-        images: uint8 ``[N, H, W]``.
+        images: uint8 ``[N, H, W]``, or ``[N, H, W, C]`` with C > 1 colours.
         counts: int32 ``[N]``, objects in each image.
         labels: int32 ``[N, max]``, class of each object, padded with -1.
         boxes: float32 ``[N, max, 4]``, tight boxes ``x0, y0, x1, y1`` in pixels (pixel ``i``
@@ -35,14 +37,36 @@ class Dataset:
         return len(self.images)
 
     @property
-    def image_shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self.images.shape[1], self.images.shape[2]
+    def image_shape(self) -> tuple[int, ...]:
+        """Height and width in pixels, and the number of colours if there are several."""
+        return self.images.shape[1:]
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Dataset":
         """The scenes of a slice or mask, as a data set."""
         arrays = {key: value[rows] for key, value in _arrays(self).items()}
         return replace(self, **arrays)
+
+    def part_named(self, part: str, argument: str, every: bool = False) -> "Dataset":
+        """``train``, ``test`` or ``all`` of it, see `part_of`; errors name ``argument``."""
+        return replace(self[part_of(len(self), argument, part, every)], part=part)
+
+
+def part_of(n: int, name: str, part: str, every: bool = False) -> np.ndarray:
+    """Which of n images are in a part, bool ``[n]``: in ``test`` the last tenth, or every tenth, in
+    ``train`` the others, in ``all`` all.
+
+    Raises:
+        InputError: if they are too few to hold some out; it names ``name``.
+    """
+    if part == "all":
+        return np.ones(n, bool)
+    if n < HELD_OUT:
+        raise InputError(name, f"must hold {HELD_OUT} images or more to hold some out", n)
+    held_out = np.zeros(n, bool)
+    held_out[HELD_OUT - 1 :: HELD_OUT] = every
+    if not every:
+        held_out[-(n // HELD_OUT) :] = True
+    return held_out if part == "test" else ~held_out
 
 
 def _arrays(data: Dataset) -> dict[str, np.ndarray]:
@@ -84,13 +108,18 @@ def load_dataset(path: Path) -> Dataset:
 
 
 def as_images(images: np.ndarray, name: str) -> np.ndarray:
-    """Checks images and returns them as uint8; floats in [0, 1] become 0..255.
+    """Checks images and returns them as uint8; floats in [0, 1] become 0..255, and an axis of a
+    single colour is dropped.
 
     Raises:
-        InputError: if they are not ``[N, H, W]`` with N, H, W >= 1, or hold values out of range.
+        InputError: if they are not ``[N, H, W]`` or ``[N, H, W, C]`` with all at least 1, or hold
+            values out of range.
     """
-    if images.ndim != 3 or 0 in images.shape:
-        raise InputError(name, "must have shape [N, H, W], all at least 1", list(images.shape))
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        rule = "must have shape [N, H, W] or [N, H, W, C], all at least 1"
+        raise InputError(name, rule, list(images.shape))
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating):
@@ -132,7 +161,7 @@ def _checked_truth(data: Dataset, name: str) -> Dataset:
     return data
 
 
-def _check_boxes(boxes: np.ndarray, counts: np.ndarray | None, image: tuple[int, int], name: str):
+def _check_boxes(boxes: np.ndarray, counts: np.ndarray | None, image: tuple[int, ...], name: str):
     """Checks that each image has its boxes, that they lie in it, and that the rest is padding."""
     x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
     inside = (x0 >= 0) & (y0 >= 0) & (x0 < x1) & (y0 < y1) & (x1 <= image[1]) & (y1 <= image[0])

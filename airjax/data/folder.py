@@ -11,19 +11,23 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from airjax.config import PictureConfig
-from airjax.data.dataset import Dataset
+from airjax.data.crops import random_crops
+from airjax.data.dataset import HELD_OUT, Dataset, part_of
 from airjax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 BRIGHT = 0.5  # a ground above this is inverted
-LOOKED_AT = 200  # pictures that decide whether to invert
+COLOURFUL = 0.1, 1e-3  # pixels whose colours differ by more, and their share in colour pictures
+LOOKED_AT = 200  # pictures that decide whether to invert, and whether there are colours
 WIDE = {"I;16": 65535.0, "I;16B": 65535.0, "I": 65535.0, "F": 1.0}  # modes that are not 8 bit
 
 
 class Picture(NamedTuple):
-    """Intensities and opacities, float32 ``[H, W]`` in [0, 1]."""
+    """Intensities, colours (if the file has any) and opacities, float32 ``[H, W]`` and
+    ``[H, W, 3]`` in [0, 1]."""
 
     grey: np.ndarray
+    colours: np.ndarray | None
     alpha: np.ndarray
 
 
@@ -51,7 +55,7 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 def read_picture(path: Path) -> Picture | Broken:
-    """One file, turned upright as its EXIF data say, colours as grey."""
+    """One file, turned upright as its EXIF data say."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a decompression bomb, say
@@ -67,21 +71,23 @@ def _as_picture(image: Image.Image) -> Picture:
         grey = np.asarray(image, np.float32) / WIDE[image.mode]
         if not (np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= 1):
             raise ValueError("values must be 16 bit, or floats in [0, 1]")
-        return Picture(grey, np.ones_like(grey))
+        return Picture(grey, None, np.ones_like(grey))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"), np.float32) / 255
     else:
         alpha = np.ones((image.height, image.width), np.float32)
-    grey = np.asarray(image.convert("RGB").convert("L"), np.float32) / 255
-    return Picture(grey, alpha)
+    without_colours = image.mode in ("1", "L", "LA")
+    image = image.convert("RGB")
+    grey = np.asarray(image.convert("L"), np.float32) / 255
+    return Picture(grey, None if without_colours else np.asarray(image, np.float32) / 255, alpha)
 
 
 def is_bright(pictures: Iterable[Picture]) -> bool:
     """Whether the ground of pictures is bright: the median of their borders. Where all borders are
     transparent: whether what can be seen is dark."""
     borders, seen = [], []
-    for grey, alpha in pictures:
+    for grey, _, alpha in pictures:
         border = np.ones(grey.shape, bool)
         border[1:-1, 1:-1] = False
         borders.append(grey[border & (alpha > 0.5)])
@@ -94,10 +100,21 @@ def is_bright(pictures: Iterable[Picture]) -> bool:
     return bool(len(values) and np.median(values) < BRIGHT)
 
 
+def is_colourful(picture: Picture) -> bool:
+    """Whether a picture shows colours, and not only could."""
+    if picture.colours is None:
+        return False
+    spread, share = COLOURFUL
+    return bool((np.ptp(picture.colours, axis=-1) * picture.alpha > spread).mean() > share)
+
+
 def as_image(picture: Picture, config: PictureConfig) -> np.ndarray:
-    """The uint8 image ``[H, W]``; ``config.invert`` must be decided."""
-    grey = 1 - picture.grey if config.invert == "yes" else picture.grey
-    value = grey * picture.alpha
+    """The uint8 image, ``[H, W]`` or ``[H, W, 3]``; ``invert`` and ``colour`` must be decided."""
+    value, alpha = picture.grey, picture.alpha
+    if config.colour == "yes":
+        value = np.stack([value] * 3, axis=-1) if picture.colours is None else picture.colours
+        alpha = alpha[..., None]
+    value = (1 - value if config.invert == "yes" else value) * alpha
     if config.image_size is not None:
         value = _fitted(value, config.image_size)
     return np.round(np.clip(value, 0, 1) * 255).astype(np.uint8)
@@ -105,6 +122,8 @@ def as_image(picture: Picture, config: PictureConfig) -> np.ndarray:
 
 def _fitted(value: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Scaled (with Pillow's antialiased bilinear filter) to fit ``size``, in its middle."""
+    if value.ndim == 3:
+        return np.stack([_fitted(colour, size) for colour in np.moveaxis(value, -1, 0)], axis=-1)
     ratio = min(size[0] / value.shape[0], size[1] / value.shape[1])
     height = min(max(round(value.shape[0] * ratio), 1), size[0])
     width = min(max(round(value.shape[1] * ratio), 1), size[1])
@@ -116,24 +135,26 @@ def _fitted(value: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def decided(files: list[Path], config: PictureConfig) -> PictureConfig:
-    """The config with ``invert`` decided, by pictures from all over the folder."""
-    if config.invert != "auto":
+    """The config with ``invert`` and ``colour`` decided, by pictures from all over the folder."""
+    if "auto" not in (config.invert, config.colour):
         return config
-    some = files[:: max(1, len(files) // LOOKED_AT)]
-    pictures = (read_picture(path) for path in some)
-    bright = is_bright(picture for picture in pictures if isinstance(picture, Picture))
-    return replace(config, invert="yes" if bright else "no")
+    read = (read_picture(path) for path in files[:: max(1, len(files) // LOOKED_AT)])
+    some = [picture for picture in read if isinstance(picture, Picture)]
+    found = {"invert": is_bright(some), "colour": any(map(is_colourful, some))}
+    auto = {name: value for name, value in found.items() if getattr(config, name) == "auto"}
+    return replace(config, **{name: "yes" if value else "no" for name, value in auto.items()})
 
 
 def read_images(
-    files: Iterable[Path], config: PictureConfig, size: tuple[int, int] | None = None
+    files: Iterable[Path], config: PictureConfig, size: tuple[int, ...] | None = None
 ) -> Iterator[tuple[Path, np.ndarray] | Broken]:
     """Each file's image, or why there is none.
 
     Args:
         files: of pictures.
-        config: with ``invert`` decided.
-        size: that images must have; that of the first one unless given.
+        config: with ``invert`` and ``colour`` decided.
+        size: height and width that images must have; those of the first one unless given. With
+            ``crop`` images may be of any size not below that.
 
     Raises:
         InputError: if an image has another size.
@@ -144,27 +165,53 @@ def read_images(
             yield picture
             continue
         image = as_image(picture, config)
-        size = size or image.shape
-        if image.shape != size:
+        got = image.shape[:2]
+        if config.crop is not None:
+            if min(got) < config.crop:
+                rule = f"must be {config.crop} x {config.crop} pixels or more (--crop)"
+                raise InputError(str(path), rule, f"{got[0]} x {got[1]}")
+        elif got != (size := size or got):
             rule = f"must be {size[0]} x {size[1]} pixels as the others (or give --size HxW)"
-            raise InputError(str(path), rule, f"{image.shape[0]} x {image.shape[1]}")
+            raise InputError(str(path), rule, f"{got[0]} x {got[1]}")
         yield path, image
 
 
-def load_folder(folder: Path, config: PictureConfig) -> tuple[Dataset, PictureConfig, list[Broken]]:
-    """All pictures of a folder, by path; the settings with ``invert`` decided; and broken files.
+def load_folder(
+    folder: Path, config: PictureConfig, *parts: str
+) -> tuple[list[Dataset], PictureConfig, list[Broken]]:
+    """Parts of a folder's pictures, by path; the settings with ``invert`` and ``colour`` decided;
+    and broken files.
+
+    Args:
+        folder: of pictures.
+        config: how they become images. With ``crop`` there are random crops of them.
+        parts: ``train``, ``test``, every tenth picture, or ``all``, that picture files have. Crops
+            may also be held out of fewer than ten: then they are other crops of the same ones.
 
     Raises:
-        InputError: if there is no picture, or they have several sizes.
+        InputError: if there is no picture, or too few to hold some out, or they have several sizes.
     """
-    files = picture_files(folder)
-    config = decided(files, config)
-    images, broken = [], []
-    for read in read_images(files, config):
-        if isinstance(read, Broken):
-            broken.append(read)
-        else:
-            images.append(read[1])
-    if not images:
-        raise InputError(str(broken[0].path), f"cannot be read ({broken[0].why})")
-    return Dataset(np.stack(images), name=folder.name or str(folder)), config, broken
+    files, name = picture_files(folder), folder.name or str(folder)
+    config, broken = decided(files, config), dict[Path, Broken]()
+
+    def images(files: list[Path]) -> Iterator[np.ndarray]:
+        for read in read_images(files, config):
+            if isinstance(read, Broken):
+                broken[read.path] = read
+            else:
+                yield read[1]
+        if broken.keys() >= set(files):
+            raise InputError(str(files[0]), f"cannot be read ({broken[files[0]].why})")
+
+    def crops(part: str) -> Dataset:
+        chosen = part_of(len(files), name, part if len(files) >= HELD_OUT else "all", every=True)
+        some = [file for file, is_chosen in zip(files, chosen, strict=True) if is_chosen]
+        assert config.crop is not None
+        return Dataset(random_crops(images(some), len(some), config.crop, part), name=name)
+
+    if config.crop is not None:
+        made = [replace(crops(part), part=part) for part in parts]
+    else:
+        whole = Dataset(np.stack(list(images(files))), name=name)
+        made = [whole.part_named(part, str(folder), every=True) for part in parts]
+    return made, config, list(broken.values())

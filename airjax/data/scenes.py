@@ -19,7 +19,8 @@ VISIBLE = 0.1 * 255  # an object's tight box is drawn around the pixels above th
 
 
 class Pool(NamedTuple):
-    """Small images to compose scenes from: uint8 ``[M, h, w]``, with int32 ``[M]`` classes."""
+    """Small images to compose scenes from: uint8 ``[M, h, w]``, or ``[M, h, w, 3]`` in colour, with
+    int32 ``[M]`` classes."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -85,6 +86,7 @@ class _Pictures:
 
     def __init__(self, pool: Pool):
         self.labels = pool.labels
+        self.colours = pool.images.shape[3:]  # () or (3,)
         self.picture = functools.cache(lambda index: Image.fromarray(pool.images[index]))
 
 
@@ -114,10 +116,11 @@ def compose(pool: Pool, config: SceneConfig, name: str = "scenes", part: str = "
     random = np.random.RandomState(config.seed)
     most = max(config.counts)
     weights = np.array(config.weights or [1.0] * len(config.counts))
-    images = np.zeros((config.num_scenes, config.height, config.width), np.uint8)
+    pictures = _Pictures(pool)
+    shape = (config.num_scenes, config.height, config.width, *pictures.colours)
+    images = np.zeros(shape, np.uint8)
     labels = np.full((config.num_scenes, most), -1, np.int32)
     boxes = np.full((config.num_scenes, most, 4), -1, np.float32)
-    pictures = _Pictures(pool)
     counts = random.choice(config.counts, config.num_scenes, p=weights / weights.sum())
     for i, count in enumerate(counts.tolist()):
         things, images[i] = _scene(random, pictures, config, count)
@@ -134,9 +137,9 @@ def _scene(
         things: list[_Thing] = []
         for _ in range(count):
             things.append(_thing(random, pool, config, things))
-        canvas = np.zeros((config.height, config.width), np.int32)
+        canvas = np.zeros((config.height, config.width, *pool.colours), np.int32)
         for thing in things:
-            h, w = thing.pixels.shape
+            h, w = thing.pixels.shape[:2]
             canvas[thing.top : thing.top + h, thing.left : thing.left + w] += thing.pixels
         if config.overlap != "redraw" or canvas.max() <= 255:
             return things, np.minimum(canvas, 255).astype(np.uint8)
@@ -156,7 +159,7 @@ def _thing(
             continue
         index = int(index * len(pool.labels))
         image = pool.picture(index).resize((side, side), Image.Resampling.BICUBIC)
-        pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(side, side)
+        pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(side, side, *pool.colours)
         thing = _Thing(
             pixels,
             int(pool.labels[index]),
@@ -169,9 +172,10 @@ def _thing(
 
 
 def tight_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
-    """``x0, y0, x1, y1`` around the visible pixels of ``[h, w]``; all of it if none is visible."""
-    h, w = pixels.shape
-    visible = pixels > VISIBLE
+    """``x0, y0, x1, y1`` around the visible pixels of ``[h, w]`` or ``[h, w, 3]``; all of it if
+    none is visible."""
+    h, w = pixels.shape[:2]
+    visible = (pixels.reshape(h, w, -1) > VISIBLE).any(-1)
     rows, columns = np.any(visible, axis=1), np.any(visible, axis=0)
     if not rows.any():
         return 0, 0, w, h

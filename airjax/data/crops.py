@@ -1,0 +1,29 @@
+"""Random crops of large pictures, to train on."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+CROPS = {"train": 20_000, "test": 2_000, "all": 20_000}  # of all pictures together
+
+
+def random_crops(
+    pictures: Iterable[np.ndarray], number: int, side: int, part: str = "train"
+) -> np.ndarray:
+    """Squares out of pictures ``[H, W]`` or ``[H, W, 3]``: ``CROPS[part]`` in all, or a few more,
+    equally many of each picture, anywhere in it; the same whenever asked for.
+
+    Args:
+        pictures: read one at a time.
+        number: of them.
+        side: of the crops in pixels; no picture may be smaller.
+        part: ``train``, ``test`` or ``all``.
+    """
+    random = np.random.RandomState(list(CROPS).index(part))
+    crops = []
+    for picture in pictures:
+        room = np.array(picture.shape[:2]) - side + 1
+        corners = (random.random_sample((-(-CROPS[part] // number), 2)) * room).astype(int)
+        # a copy, so that the picture can go
+        crops.append(np.stack([picture[y : y + side, x : x + side] for y, x in corners]))
+    return np.concatenate(crops)

@@ -1,0 +1,160 @@
+"""Folders of pictures, end to end through the command line: makes pictures, trains on them, finds
+what is in others, and scores the tables: ``python benchmarks/pictures.py CASE ... --out FOLDER``.
+
+Cases: sprites (RGB, 64 x 64, 0 to 4 sprites), gradient (multi-MNIST on a fixed gradient ground),
+noise (multi-MNIST and Gaussian noise, sd 0.1), both, wide (40 x 72), large (512 x 512, 60 to 120
+digits, trained on crops). Writes FOLDER/<case>/result.json and prints a table.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from airjax import data
+from airjax.data.dataset import Dataset
+from airjax.data.scenes import SceneConfig
+from airjax.metrics import average_precision
+
+AIRJAX = str(Path(sys.executable).with_name("airjax"))
+
+
+def as_they_are(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Changes nothing."""
+    return images
+
+
+def on_gradient(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """On a ground that rises from 0 at the left to 0.6 at the right; what passes white is clipped."""
+    ground = np.linspace(0, 0.6, images.shape[2])
+    return np.clip(images + ground, 0, 1)
+
+
+def with_noise(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """With Gaussian noise of sd 0.1 on every pixel, clipped."""
+    return np.clip(images + 0.1 * random.standard_normal(images.shape), 0, 1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How pictures are made, and the flags of their training.
+
+    Attributes:
+        pool: of the objects.
+        scenes: how they are composed.
+        flags: of ``airjax train``.
+        numbers: of pictures to train on, and of others.
+        changed: what is done to the images, floats in [0, 1].
+    """
+
+    pool: str
+    scenes: SceneConfig
+    flags: str
+    numbers: tuple[int, int] = (5000, 1000)
+    changed: Callable[[np.ndarray, np.random.Generator], np.ndarray] = as_they_are
+
+
+MULTI_MNIST = SceneConfig()
+LARGE = SceneConfig(height=512, width=512, counts=tuple(range(60, 121)), overlap="apart")
+CASES = {
+    "sprites": Case("sprites", data.SCENES["sprites"], "--max-objects 4"),
+    "gradient": Case(
+        "multi-mnist", MULTI_MNIST, "--background mean --invert no", changed=on_gradient
+    ),
+    "noise": Case("multi-mnist", MULTI_MNIST, "", changed=with_noise),
+    "wide": Case("multi-mnist", replace(MULTI_MNIST, height=40, width=72, counts=(0, 1, 2, 3)), ""),
+    "large": Case("multi-mnist", LARGE, "--crop 48 --max-objects 4", (10, 10)),
+}
+
+
+def pictures(case: Case, part: str, folder: Path) -> Dataset:
+    """Writes the pictures of a part as PNG, unless they are there; returns the truth."""
+    number = case.numbers[part == "test"]
+    made = data.make(case.pool, part, replace(case.scenes, num_scenes=number))
+    random = np.random.default_rng(part == "test")
+    changed = np.round(255 * case.changed(made.images / 255, random)).astype(np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(changed):
+        Image.fromarray(image).save(folder / f"{i:05}.png")
+    return made
+
+
+def scored(found: Path, truth: Dataset) -> dict:
+    """The scores of predictions that were written as tables."""
+    with open(found / "counts.csv") as file:
+        counts = np.array([int(row["count"]) for row in csv.DictReader(file)])
+    boxes: list[list] = [[] for _ in range(len(truth))]
+    scores: list[list] = [[] for _ in range(len(truth))]
+    with open(found / "objects.csv") as file:
+        for row in csv.DictReader(file):
+            i = int(Path(row["file"]).stem)
+            boxes[i].append([float(row[name]) for name in ("x0", "y0", "x1", "y1")])
+            scores[i].append(float(row["score"]))
+    true = [b[:n] for b, n in zip(truth.boxes, truth.counts, strict=True)]
+    ap50 = average_precision(
+        [np.array(b, np.float32).reshape(-1, 4) for b in boxes],
+        [np.array(s, np.float32) for s in scores],
+        true,
+    )
+    return {
+        "count_accuracy": float(np.mean(counts == truth.counts)),
+        "relative_count_error": float(
+            np.mean(np.abs(counts - truth.counts)) / np.mean(truth.counts)
+        ),
+        "ap50": ap50,
+    }
+
+
+def run(name: str, seed: int, extra: str, folder: Path) -> dict:
+    """Everything for one case and seed."""
+    case = CASES[name]
+    pictures(case, "train", folder / "train")
+    truth = pictures(case, "test", folder / "test")
+    line = f"train {folder}/train --out {folder}/run-{seed} --seed {seed} {case.flags} {extra}"
+    begin = time.perf_counter()
+    with open(folder / f"train-{seed}.log", "w") as log:
+        subprocess.run([AIRJAX, *line.split()], stdout=log, check=True)
+    seconds = time.perf_counter() - begin
+    line = f"predict {folder}/run-{seed} {folder}/test --out {folder}/found-{seed} --draw"
+    subprocess.run([AIRJAX, *line.split()], stdout=subprocess.DEVNULL, check=True)
+    scores = scored(folder / f"found-{seed}", truth)
+    return {
+        "case": name,
+        "seed": seed,
+        "flags": f"{case.flags} {extra}",
+        "train_s": seconds,
+    } | scores
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="+", choices=list(CASES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--flags", default="", help="more flags for airjax train")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    print("| pictures | seed | flags | count accuracy | error of the count | AP at IoU 0.5 | s |")
+    print("|---|---|---|---|---|---|---|")
+    for name in arguments.cases:
+        for seed in arguments.seeds:
+            r = run(name, seed, arguments.flags, arguments.out / name)
+            path = arguments.out / name / f"result-{seed}.json"
+            path.write_text(json.dumps(r, indent=2) + "\n")
+            print(
+                f"| {name} | {seed} | `{r['flags'].strip()}` | {100 * r['count_accuracy']:.1f} % | "
+                f"{100 * r['relative_count_error']:.1f} % | {r['ap50']:.3f} | {r['train_s']:.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
