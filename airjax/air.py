@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from airjax import infer, tiles
 from airjax.checkpoint import load_model, save_model
-from airjax.config import Config, EstimatorName, TrainConfig
+from airjax.config import Config, EstimatorName, ModelConfig, TrainConfig
 from airjax.console import TrainingProgress, console
 from airjax.data.dataset import Dataset, as_images
 from airjax.errors import InputError
@@ -161,11 +161,14 @@ class AIR(TransformerMixin, BaseEstimator):
                 than that.
 
         Raises:
-            InputError: if the picture is none, or the overlap is not from 0 to below 1.
+            InputError: if the picture is no image, or the overlap is not from 0 to below 1.
         """
         if not 0 <= overlap < 1:
             raise InputError("overlap", "must be from 0 to below 1", overlap)
-        image = as_images(np.asarray(picture)[None], "picture")[0]
+        array = np.asarray(picture)
+        if array.ndim not in (2, 3):
+            raise InputError("picture", "must have shape [H, W] or [H, W, C]", list(array.shape))
+        image = as_images(array[None], "picture")[0]
         corners: list[tuple[int, int]] = []
 
         def cut() -> Iterator[np.ndarray]:
@@ -260,7 +263,7 @@ class AIR(TransformerMixin, BaseEstimator):
 
     def _settings(self, image_shape: tuple[int, ...]) -> Config:
         """All settings of a training."""
-        base = self.config or Config(TrainConfig(data="images"))
+        base = self.config or Config(TrainConfig(data="images"), ModelConfig(guide="auto"))
         estimator = self.estimator or base.train.estimator
         rate = base.train.learning_rate if estimator == base.train.estimator else None
         train = dataclasses.replace(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import airjax
 from airjax import commands
+from airjax.config import ModelConfig
 from airjax.errors import InputError
 from airjax.flags import fail, flag, parse
 
@@ -86,16 +87,18 @@ def _overview() -> str:
 
 
 def _with_defaults(command: Callable[..., None], arguments: list[str]) -> Callable[..., None]:
-    """``train --resume RUN`` has that run's settings for its flags' defaults, so that what differs
-    in the end is what the user gave; ``data`` composes each kind of scene in its own way."""
+    """Defaults that depend on other flags: ``train --resume RUN`` has the run's settings, so that
+    what differs in the end is what the user gave; else ``--guide`` depends on the data; and
+    ``data`` composes each kind of scene in its own way."""
     if command is commands.data and "sprites" in arguments:
         from airjax.data import SCENES
 
         return functools.partial(command, scenes=SCENES["sprites"])
-    joined = "\0".join(arguments)
-    found = re.search(r"(?:^|\0)--resume[=\0]([^\0]+)", joined)
-    if command is not commands.train or not found:
+    if command is not commands.train:
         return command
+    found = re.search(r"(?:^|\0)--resume[=\0]([^\0]+)", "\0".join(arguments))
+    if not found:
+        return functools.partial(command, model=ModelConfig(guide="auto"))
     from airjax.runs import Run
 
     config = Run.open(Path(found[1]), "resume").config

@@ -70,6 +70,7 @@ def train(
 
     # the settings' rules come before any work
     config = Config(train, model, estimator, anneal, progress, tries, pictures)
+    model = config.model
     for net in ("predict_net", "bl_predict_net", "encoder_net", "decoder_net"):
         if not getattr(model, net):  # in Python, a linear layer; here, a flag without its sizes
             raise InputError(net, "must be given at least one size")

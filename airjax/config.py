@@ -13,7 +13,8 @@ import tyro
 from airjax.errors import InputError
 
 NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "silu"]
-GuideName = Literal["window", "basic"]
+GuideName = Literal["auto", "attend", "window", "basic"]
+DIGITS = ("digits", "multi-mnist")  # data sets on which the paper's guide does best
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
 Background = Literal["none", "mean", "learned"]
@@ -39,8 +40,10 @@ class ModelConfig:
         background: a ground behind the objects, the same in all images: mean is the mean of the
             images trained on, learned begins with it.
         masking: leave z_where and z_what of absent objects out of the log-probability.
-        guide: window reads z_what off a window cut out of the image; basic has no window, and
-            reads z_what from the LSTM's state.
+        guide: attend looks, step by step, where most of the image is left by the windows so far,
+            and places a window there; window, the paper's, reads the whole image once and places
+            windows anywhere; basic is window without windows: z_what is read from the LSTM's state.
+            auto is window for digits and multi-mnist, and attend for all else.
         window_size: side of the windows x_att and y_att, in their own pixels.
         encoder_latent_size: Z, the size of z_what.
         rnn_hidden_size: size of the guide's LSTM.
@@ -49,9 +52,10 @@ class ModelConfig:
         encoder_net: hidden sizes of the net from x_att to z_what.
         decoder_net: hidden sizes of the net from z_what to y_att.
         embed_channels: channels of the convolution that reads the image (kernel: half a window,
-            stride: a quarter); 0 is none, as in the tutorial.
-        embed_net: sizes of the net between that (or the flat image) and the LSTM, and likewise for
-            the baseline's; none when empty, as in the tutorial.
+            stride: a quarter), for the baseline and the guides window and basic; 0 is none, as in
+            the tutorial.
+        embed_net: sizes of the net between that (or the flat image, or, in the guide attend, what
+            is looked at) and the LSTM; none when empty, as in the tutorial.
         non_linearity: of all hidden layers.
         decoder_output_bias: added to the decoder's output; below 0, objects begin mostly empty.
         decoder_output_use_sigmoid: squash the decoder's output to (0, 1).
@@ -325,6 +329,9 @@ class Config:
             raise InputError(
                 "anneal_prior_to", "must be below 1, as raw", self.anneal.anneal_prior_to
             )
+        if self.model.guide == "auto":
+            guide = "window" if self.train.data in DIGITS else "attend"
+            object.__setattr__(self, "model", replace(self.model, guide=guide))
 
     def restarted(self, n: int) -> "Config":
         """The settings after n restarts: with another seed, made from the first one."""

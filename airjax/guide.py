@@ -1,8 +1,8 @@
 """The guide (the paper's inference network): a program with the model's latent sites, given images.
 
-A recurrent network reads the image and the latents of the step before. At each step it says
-whether there is a further object (z_pres) and where (z_where); there a window x_att is cut out of
-the image, and an encoder reads the object's code (z_what) off that window.
+A recurrent network reads the image, or a part of it that is looked at, and the latents of the step
+before. At each step it says whether there is a further object (z_pres) and where (z_where); there a
+window x_att is cut out of the image, and an encoder reads the object's code (z_what) off it.
 """
 
 import math
@@ -22,16 +22,20 @@ from airjax.model import where_prior
 from airjax.networks import Baseline, GuideNetworks, LSTMState, linear
 from airjax.spatial import image_to_window
 
+WIDER = 2  # how much more than a window is looked at, along each axis
+
 
 class GuideState(NamedTuple):
-    """What one step of the guide hands to the next; ``log_odds``, given the steps so
-    far, are those of the count being explored and not the guide's own."""
+    """What one step of the guide hands to the next; ``log_odds``, given the steps so far, are those
+    of the count being explored and not the guide's own; ``left`` is what the windows so far leave
+    of the image."""
 
     rnn: LSTMState
     log_odds: Float[Array, " N"]
     z_pres: Float[Array, " N"]
     z_where: Float[Array, "N 3"]
     z_what: Float[Array, "N Z"]
+    left: Float[Array, "N H W *C"]
 
     @property
     def latents(self) -> Float[Array, "N latents"]:
@@ -40,7 +44,7 @@ class GuideState(NamedTuple):
 
 
 class Guide(eqx.Module):
-    """The guide with its networks.
+    """The paper's guide with its networks.
 
     Called on images ``[N, H, W]`` (``[N, H, W, C]`` with colours) in [0, 1] it is a NumPyro program
     with the sites ``z_pres_t`` [N], ``z_where_t`` [N, 3] and ``z_what_t`` [N, Z], masked as the
@@ -85,7 +89,7 @@ class Guide(eqx.Module):
         images: Float[Array, "N H W *C"],
         exploration: ArrayLike = 0.0,
     ) -> tuple[Float[Array, "N gates"], GuideState]:
-        """The image's share of the LSTM's gates, and the state before the first step."""
+        """What is read of the image once, and the state before the first step."""
         n, epsilon = len(images), jnp.asarray(exploration, float)
         state = GuideState(
             rnn=networks.rnn.initial_state(n),
@@ -93,8 +97,9 @@ class Guide(eqx.Module):
             z_pres=jnp.ones(n),
             z_where=jnp.broadcast_to(networks.z_where_init, (n, 3)),
             z_what=jnp.broadcast_to(networks.z_what_init, (n, self.config.encoder_latent_size)),
+            left=images,
         )
-        return linear(networks.rnn.image, networks.embed(images)), state
+        return self.read(networks, images), state
 
     def step(
         self,
@@ -105,6 +110,7 @@ class Guide(eqx.Module):
         last: GuideState,
     ) -> GuideState:
         """One step: recurrent core, presence, place, window, code."""
+        place, from_image = self.look(networks, images, from_image, last)
         rnn = networks.rnn(from_image, last.latents, last.rnn)
         p, where_loc, where_scale = networks.predict(rnn.h)
 
@@ -123,12 +129,37 @@ class Guide(eqx.Module):
 
         # relative to the prior, so that untrained windows have the size of objects
         loc, scale = where_prior(self.config)
-        where = dist.Normal(loc[None] + where_loc, scale[None] * where_scale)
+        where_loc = loc[None] + where_loc
+        # a window of scale s lies around the place u where s u + x is 0
+        where_loc = where_loc.at[:, 1:].add(-where_loc[:, :1] * place)
+        where = dist.Normal(where_loc, scale[None] * where_scale)
         z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", where.to_event(1).mask(present)))
 
         what = dist.Normal(*self.code(networks, rnn, z_where, images))
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what.to_event(1).mask(present)))
-        return GuideState(rnn, log_odds, z_pres, z_where, z_what)
+        left = self.leave(last.left, z_where)
+        return GuideState(rnn, log_odds, z_pres, z_where, z_what, left)
+
+    def read(self, networks: GuideNetworks, images: Float[Array, "N H W *C"]) -> Array:
+        """What every step has of the image: its share of the LSTM's gates."""
+        return linear(networks.rnn.image, networks.embed(images))
+
+    def look(
+        self,
+        networks: GuideNetworks,
+        images: Float[Array, "N H W *C"],
+        from_image: Array,
+        last: GuideState,
+    ) -> tuple[Float[Array, "N 2"], Float[Array, "N gates"]]:
+        """Where a step looks (x, y in [-1, 1]), and its share of the LSTM's gates: at the middle,
+        and at everything."""
+        return jnp.zeros((len(images), 2)), from_image
+
+    def leave(
+        self, left: Float[Array, "N H W *C"], z_where: Float[Array, "N 3"]
+    ) -> Float[Array, "N H W *C"]:
+        """What a window leaves of the image for later steps to look at: all of it."""
+        return left
 
     def code(
         self,
@@ -142,6 +173,56 @@ class Guide(eqx.Module):
         return networks.encoder(x_att)
 
 
+class AttendGuide(Guide):
+    """A guide that looks, at each step, where most of the image is left.
+
+    It sees the image and what is left of it through a wider window, around the place where a window
+    at the prior's scale would hold most light; the LSTM reads these two, and nothing else of the
+    image. What the windows so far hold is taken away, faded towards their outlines. The place is
+    no random variable and has no gradient: the networks learn how far the object is off it. So an
+    object is read alike wherever it is, and few images suffice.
+    """
+
+    def read(self, networks, images):
+        """Nothing."""
+        return jnp.zeros((len(images), 0))
+
+    def look(self, networks, images, from_image, last):
+        """Where most is left, and the gates' share of what is seen there."""
+        s, (height, width) = self.config.scale_prior_mean, self.config.image_size
+        light = last.left.reshape(*images.shape[:3], -1).sum(-1)
+        held = _held(height, s) @ light @ _held(width, s)
+        best = held.reshape(len(images), -1).argmax(-1)
+        place = jnp.stack([_centres(width)[best % width], _centres(height)[best // width]], axis=-1)
+        wider = s / WIDER
+        where = jnp.insert(-wider * place, 0, wider, axis=-1)
+        seen = [image_to_window(where, x, self.config.window_size) for x in (images, last.left)]
+        features = networks.embed(jnp.stack(seen, axis=1).reshape(len(images), -1))
+        return place, linear(networks.rnn.image, features)
+
+    def leave(self, left, z_where):
+        """All but what the window holds: nothing of its inner half, more and more further out."""
+        s, x, y = jax.lax.stop_gradient(z_where).T[..., None]
+        rows, columns = (
+            jnp.clip(2 - 2 * jnp.abs(s * _centres(n) + shift), 0, 1)
+            for n, shift in zip(self.config.image_size, (y, x), strict=True)
+        )
+        covered = rows[:, :, None] * columns[:, None, :]
+        return left * (1 - covered).reshape(*covered.shape, *[1] * (left.ndim - 3))
+
+
+def _centres(n: int) -> Float[Array, " n"]:
+    """The middle of each of n pixels, in [-1, 1]."""
+    return (2 * jnp.arange(n, dtype=jnp.float32) + 1) / n - 1
+
+
+def _held(n: int, s: float) -> Float[Array, "n n"]:
+    """How much of each pixel a window of scale s around each pixel holds, less towards its outline;
+    along one axis."""
+    distance = jnp.abs(_centres(n)[:, None] - _centres(n)[None])
+    return jnp.maximum(0, 1 - s * distance)
+
+
 class BasicGuide(Guide):
     """The tutorial's first guide: z_what is read from the LSTM's state, not from a window."""
 
@@ -150,7 +231,7 @@ class BasicGuide(Guide):
         return networks.encoder(rnn.h)
 
 
-GUIDES: dict[str, type[Guide]] = {"window": Guide, "basic": BasicGuide}
+GUIDES: dict[str, type[Guide]] = {"attend": AttendGuide, "window": Guide, "basic": BasicGuide}
 
 
 class BaselineState(NamedTuple):

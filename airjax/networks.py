@@ -66,6 +66,11 @@ class MLP(eqx.Module):
                 x = self.activate(x)
         return x
 
+    @property
+    def size(self) -> int:
+        """The number of outputs."""
+        return self.sizes[-1]
+
     def activate(self, x: Array) -> Array:
         """The non-linearity."""
         return _NON_LINEARITIES[self.non_linearity](x)
@@ -79,11 +84,11 @@ class LSTMState(NamedTuple):
 
 
 class LSTM(eqx.Module):
-    """An LSTM cell that reads the image and the latents of the step before.
+    """An LSTM cell that reads the image (or what is looked at) and the latents of the step before.
 
-    Its input matrix is kept in two parts, because the image is the same at every step: its share
-    of the gates (most of the arithmetic) is computed once an image. Gates in the order i, f, g, o.
-    The initial state is learned.
+    Its input matrix is kept in two parts: where the whole image is read, it is the same at every
+    step, and its share of the gates (most of the arithmetic) is computed once an image. Gates in
+    the order i, f, g, o. The initial state is learned.
     """
 
     image: eqx.nn.Linear
@@ -145,9 +150,8 @@ class Encoder(eqx.Module):
     mlp: MLP
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
-        size = {"window": math.prod(config.window_shape), "basic": config.rnn_hidden_size}[
-            config.guide
-        ]
+        basic = config.guide == "basic"
+        size = config.rnn_hidden_size if basic else math.prod(config.window_shape)
         z = config.encoder_latent_size
         self.mlp = MLP((size, *config.encoder_net, 2 * z), config.non_linearity, key=key)
 
@@ -201,7 +205,7 @@ class Embed(eqx.Module):
     @property
     def size(self) -> int:
         """The number of features."""
-        return self.mlp.sizes[-1]
+        return self.mlp.size
 
     def __call__(self, images: Float[Array, "N H W *C"]) -> Float[Array, "N features"]:
         if self.conv is None:
@@ -230,9 +234,10 @@ def patches(images: Float[Array, "N H W *C"], stride: int) -> Float[Array, "cell
 
 
 class GuideNetworks(eqx.Module):
-    """All networks of the guide, and the latents that it reads before the first step."""
+    """All networks of the guide, and the latents that it reads before the first step. In the guide
+    ``attend``, embed reads two windows: of the image, and of what is left of it."""
 
-    embed: Embed
+    embed: Embed | MLP
     rnn: LSTM
     predict: Predict
     encoder: Encoder
@@ -242,7 +247,11 @@ class GuideNetworks(eqx.Module):
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         keys = jax.random.split(key, 4)
         z = config.encoder_latent_size
-        self.embed = Embed(config, key=keys[0])
+        if config.guide == "attend":
+            sizes = (2 * math.prod(config.window_shape), *config.embed_net)
+            self.embed = MLP(sizes, config.non_linearity, key=keys[0], final_non_linearity=True)
+        else:
+            self.embed = Embed(config, key=keys[0])
         self.rnn = LSTM(self.embed.size, 3 + z + 1, config.rnn_hidden_size, key=keys[1])
         self.predict = Predict(config, key=keys[2])
         self.encoder = Encoder(config, key=keys[3])

@@ -33,7 +33,7 @@ def as_they_are(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def on_gradient(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """On a ground that rises from 0 at the left to 0.6 at the right; what passes white is clipped."""
+    """On a ground that rises from 0 at the left to 0.6 at the right; clipped at white."""
     ground = np.linspace(0, 0.6, images.shape[2])
     return np.clip(images + ground, 0, 1)
 

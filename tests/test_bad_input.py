@@ -387,8 +387,8 @@ def test_a_run_that_is_none(damage, told, run, capsys):
         ),
         (
             lambda r: edit_config(r / CONFIG, "train", data="gone.npz"),
-            "--data must be one of digits, multi-mnist, sprites, or the path of an .npz file or of a "
-            "folder, got gone.npz",
+            "--data must be one of digits, multi-mnist, sprites, or the path of an .npz file or of "
+            "a folder, got gone.npz",
         ),
     ],
 )
@@ -405,7 +405,10 @@ def test_a_run_that_cannot_go_on(damage, told, run, capsys):
         ("--particles 0", "--particles must be at least 1, got 0"),
         ("--max-steps 0", "--max-steps must be at least 1, got 0"),
         ("--seed -1", "--seed must be 0 to 2**32 - 1, got -1"),
-        ("--data none.npz", "--data must be one of digits, multi-mnist, sprites, or the path of an .npz"),
+        (
+            "--data none.npz",
+            "--data must be one of digits, multi-mnist, sprites, or the path of an .npz",
+        ),
     ],
 )
 def test_a_wrong_flag_of_evaluate(flags, told, run, capsys):

@@ -72,8 +72,8 @@ def test_an_unknown_name_is_an_error():
     with pytest.raises(InputError) as info:
         load("mnits", "train")
     rule = (
-        "data must be one of digits, multi-mnist, sprites, or the path of an .npz file or of a folder, "
-        "got mnits"
+        "data must be one of digits, multi-mnist, sprites, or the path of an .npz file or of a "
+        "folder, got mnits"
     )
     assert str(info.value) == rule
 

@@ -11,6 +11,7 @@ from conftest import TINY
 from numpyro import handlers
 from numpyro.infer import SVI
 
+from airjax.config import ModelConfig
 from airjax.elbo import CountELBO, all_on, log_count_probs
 from airjax.networks import LSTM, LSTMState, linear
 from airjax.spatial import image_to_window
@@ -128,3 +129,75 @@ def test_the_basic_guide_reads_z_what_off_the_lstm(tiny_images):
         )
 
     np.testing.assert_array_equal(z_what_loc(1.0), z_what_loc(2.0))
+
+
+# the guide that looks where most is left
+
+ATTEND = ModelConfig(
+    model_steps=3, window_size=6, encoder_latent_size=3, rnn_hidden_size=8, predict_net=(5,),
+    encoder_net=(5,), decoder_net=(5,), embed_net=(5,), guide="attend", image_size=(24, 24),
+)  # fmt: skip
+
+
+def places(guide, images):
+    """Where each step looks, in pixels, with windows drawn."""
+    _, state = guide.start(guide.networks, images)
+    found = []
+    for _ in range(guide.config.model_steps):
+        place, _ = guide.look(guide.networks, images, jnp.zeros((len(images), 0)), state)
+        found.append((np.asarray(place) + 1) * np.array(images.shape[2:0:-1]) / 2 - 0.5)
+        # a window around the place looked at
+        s = ATTEND.scale_prior_mean
+        z_where = jnp.concatenate([jnp.full((len(images), 1), s), -s * place], axis=-1)
+        state = state._replace(left=guide.leave(state.left, z_where))
+    return np.stack(found, axis=1)
+
+
+def squares(*corners, side=5, size=(24, 24)):
+    image = np.zeros(size, np.float32)
+    for i, (top, left) in enumerate(corners):
+        image[top : top + side, left : left + side] = 1 - 0.2 * i
+    return jnp.asarray(image[None])
+
+
+def test_the_guide_looks_at_each_object_the_brightest_first():
+    _, guide = untrained(ATTEND, 0)
+    found = places(guide, squares((2, 3), (14, 1), (10, 16)))[0]
+    np.testing.assert_allclose(found, [[5, 4], [3, 16], [18, 12]], atol=1)
+
+
+def test_what_is_looked_at_does_not_depend_on_the_place():
+    _, guide = untrained(ATTEND, 0)
+    here, there = squares((5, 5)), squares((12, 9))
+    _, state = guide.start(guide.networks, here)
+    place, gates = guide.look(guide.networks, here, jnp.zeros((1, 0)), state)
+    _, state = guide.start(guide.networks, there)
+    moved, same = guide.look(guide.networks, there, jnp.zeros((1, 0)), state)
+    np.testing.assert_allclose(moved - place, [[4 / 12, 7 / 12]], atol=1e-6)
+    np.testing.assert_allclose(gates, same, atol=1e-5)
+
+
+def test_a_window_is_taken_away_and_the_rest_is_left():
+    _, guide = untrained(ATTEND, 0)
+    left = np.asarray(guide.leave(jnp.ones((1, 24, 24)), jnp.array([[3.0, 0.0, 0.0]])))[0]
+    assert left[11, 11] == 0 and left[10, 13] == 0  # its inner half
+    assert left[4, 12] == 1 and left[12, 20] == 1  # outside
+    assert 0 < left[12, 15] < 1
+    colours = guide.leave(jnp.ones((1, 24, 24, 3)), jnp.array([[3.0, 0.0, 0.0]]))
+    np.testing.assert_array_equal(colours, np.repeat(left[None, ..., None], 3, axis=-1))
+
+
+def test_it_is_a_guide_like_the_others():
+    """The same sites, gradients for all weights, and no gradient through the place."""
+    images = jnp.concatenate([squares((2, 3)), squares((2, 3), (14, 1))])
+    model, guide = untrained(ATTEND, 0)
+    theirs = trace(untrained(dataclasses.replace(ATTEND, guide="window"), 0)[1], images)
+    assert list(trace(guide, images)) == list(theirs)
+
+    def loss(networks):
+        changed = dataclasses.replace(guide, networks=networks)
+        return CountELBO().loss(jax.random.key(0), {}, model, changed, images)
+
+    gradients = eqx.filter_grad(loss)(guide.networks)
+    for leaf in jax.tree.leaves(gradients):
+        assert np.isfinite(leaf).all() and np.any(leaf)

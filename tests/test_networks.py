@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from airjax.config import ModelConfig
-from airjax.networks import Embed
+from airjax.networks import Embed, patches
 
 
 def embed_of(image_size, **settings):
@@ -52,3 +52,17 @@ def test_embed_sizes(embed_channels, embed_net):
 def test_embed_with_a_window_of_few_pixels():
     """A stride is at least one pixel."""
     assert embed_of((6, 6), window_size=2, embed_channels=2, embed_net=()).size == 72
+
+
+def test_embed_reads_every_colour():
+    """The convolution of colours is the sum of those of each alone."""
+    config = dataclasses.replace(
+        ModelConfig(window_size=12, embed_channels=5, embed_net=()), image_size=(20, 33), channels=3
+    )
+    embed = Embed(config, key=jax.random.key(0))
+    images = jnp.asarray(np.random.default_rng(0).random((2, 20, 33, 3)), jnp.float32)
+    # a row of the kernel has its pixels' colours side by side
+    kernel = embed.conv.weight.reshape(5, 4, 3, 3, 3)
+    cells = (patches(images[..., c], 3) @ kernel[..., c].reshape(5, -1).T for c in range(3))
+    expected = jax.nn.relu(sum(cells) + embed.conv.bias[None]).reshape(2, -1)
+    np.testing.assert_allclose(embed(images), expected, atol=1e-5)

@@ -76,3 +76,17 @@ def test_the_box_is_where_the_window_is():
         rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
         seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
         np.testing.assert_allclose(seen, [x0, y0, x1, y1], atol=1)
+
+
+def test_colours_are_placed_and_cut_out_as_each_alone():
+    windows = jax.random.uniform(jax.random.key(4), (4, 20, 18, 3))
+    images = jax.random.uniform(jax.random.key(5), (4, 17, 40, 3))
+    placed, cut = (
+        window_to_image(Z_WHERE, windows, (17, 40)),
+        image_to_window(Z_WHERE, images, 20),
+    )
+    for c in range(3):
+        alone = window_to_image(Z_WHERE, windows[..., c], (17, 40))
+        np.testing.assert_allclose(placed[..., c], alone, atol=1e-5)
+        alone = image_to_window(Z_WHERE, images[..., c], 20)
+        np.testing.assert_allclose(cut[..., c], alone, atol=1e-5)

@@ -1,0 +1,110 @@
+"""The ground behind the objects, and the noise of pixels: fixed, or learned."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import TINY
+from numpyro import handlers
+
+from airjax.config import Config, ProgressConfig, TrainConfig
+from airjax.elbo import CountELBO
+from airjax.likelihood import Likelihood
+from airjax.train import Trainer, untrained
+
+GROUND = np.linspace(0, 0.6, 30, dtype=np.float32).reshape(5, 6)
+
+
+def with_ground(background="mean", sd=0.3):
+    config = dataclasses.replace(TINY, background=background, likelihood_sd=sd)
+    images = np.round(255 * GROUND)[None].astype(np.uint8)
+    return Likelihood(config).with_mean_of(images)
+
+
+def test_without_a_ground_the_canvas_is_the_mean():
+    likelihood = Likelihood(TINY)
+    canvas = jax.random.uniform(jax.random.key(0), (2, 5, 6))
+    np.testing.assert_array_equal(likelihood(canvas).mean, canvas)
+    np.testing.assert_array_equal(likelihood.less_ground(canvas), canvas)
+    assert jax.tree.leaves(likelihood) == []
+
+
+def test_objects_stand_between_the_ground_and_white():
+    likelihood = with_ground()
+    np.testing.assert_allclose(likelihood.on_ground(jnp.zeros((1, 5, 6)))[0], GROUND, atol=2e-3)
+    np.testing.assert_allclose(likelihood.on_ground(jnp.ones((1, 5, 6)))[0], 1)
+    half = likelihood.on_ground(jnp.full((1, 5, 6), 0.5))[0]
+    np.testing.assert_allclose(half, (1 + GROUND) / 2, atol=2e-3)
+    np.testing.assert_allclose(likelihood.less_ground(jnp.asarray(GROUND[None])), 0, atol=2e-3)
+
+
+def test_the_mean_of_the_images_is_the_ground():
+    images = np.random.default_rng(0).integers(0, 256, (20, 5, 6), np.uint8)
+    config = dataclasses.replace(TINY, background="mean")
+    ground = Likelihood(config).with_mean_of(images).ground
+    np.testing.assert_allclose(ground, images.mean(0) / 255, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("background", "sd", "learned"),
+    [
+        ("none", 0.3, []),
+        ("mean", 0.3, []),
+        ("mean", "learned", ["log_sd"]),
+        ("learned", 0.3, ["background"]),
+        ("learned", "learned", ["background", "log_sd"]),
+    ],
+)
+def test_only_what_is_learned_has_a_gradient(background, sd, learned, tiny_images):
+    config = dataclasses.replace(TINY, background=background, likelihood_sd=sd)
+    model, guide = untrained(config, 0)
+    likelihood = model.likelihood.with_mean_of(np.full((1, 5, 6), 100, np.uint8))
+    model = dataclasses.replace(model, likelihood=likelihood)
+    guide = dataclasses.replace(guide, likelihood=likelihood)
+    params = {"likelihood$params": likelihood}
+    traced = handlers.trace(handlers.seed(model, 0)).get_trace(tiny_images)
+    assert ("likelihood$params" in traced) == bool(learned)
+
+    def loss(params):
+        return CountELBO().loss(jax.random.key(1), params, model, guide, tiny_images)
+
+    if learned:
+        gradient = jax.grad(loss)(params)["likelihood$params"]
+        for name in ("background", "log_sd"):
+            values = getattr(gradient, name)
+            moves = values is not None and bool(np.any(values))
+            assert moves == (name in learned), name
+
+
+def test_the_gradient_of_the_noise_agrees_with_a_finite_difference(tiny_images):
+    config = dataclasses.replace(TINY, likelihood_sd="learned")
+    model, guide = untrained(config, 0)
+
+    def loss(log_sd):
+        likelihood = eqx.tree_at(lambda x: x.log_sd, model.likelihood, log_sd)
+        params = {"likelihood$params": likelihood}
+        return CountELBO().loss(jax.random.key(1), params, model, guide, tiny_images)
+
+    at, step = jnp.array(-1.0), 1e-2
+    difference = (loss(at + step) - loss(at - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(loss)(at), difference, rtol=1e-2)
+
+
+def test_ground_and_noise_are_learned_and_kept():
+    random = np.random.default_rng(0)
+    pixels = GROUND + 0.05 * random.standard_normal((200, 5, 6))
+    images = np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+    model = dataclasses.replace(TINY, background="learned", likelihood_sd="learned")
+    config = Config(
+        TrainConfig("noise", steps=600, batch_size=32, learning_rate=1e-2),
+        model,
+        progress=ProgressConfig(600, 600, 600),
+    )
+    trainer = Trainer(config, images)
+    *_, (state, _) = trainer.run(trainer.init())
+    likelihood = trainer.programs(state)[0].likelihood
+    assert 0.04 < float(likelihood.sd) < 0.07  # it falls from 0.3
+    np.testing.assert_allclose(likelihood.ground, images.mean(0) / 255, atol=0.05)
