@@ -178,11 +178,9 @@ class AIR(TransformerMixin, BaseEstimator):
 
         parts, first = [], 0
         for scenes in self.predict_batches(cut()):
-            where = np.array(corners[first : first + len(scenes)])
-            objects, whole, tile = tiles.objects_of(scenes, where, image.shape)
-            parts.append((objects, whole, tile + first))
+            parts.append((scenes, np.array(corners[first : first + len(scenes)])))
             first += len(scenes)
-        return tiles.merged(*infer.joined(parts))
+        return tiles.merged(tiles.seen(parts, image))
 
     def transform(self, X: Any) -> Float[np.ndarray, "N features"]:
         """Each image as T times (presence, z_where, z_what), zero for absent objects."""

@@ -66,6 +66,7 @@ def train(
     """
     from airjax import data
     from airjax.console import console
+    from airjax.objectsize import SET_BY_IT, fitted
     from airjax.runs import Run
 
     # the settings' rules come before any work
@@ -74,7 +75,7 @@ def train(
     for net in ("predict_net", "bl_predict_net", "encoder_net", "decoder_net"):
         if not getattr(model, net):  # in Python, a linear layer; here, a flag without its sizes
             raise InputError(net, "must be given at least one size")
-    run = None if resume is None else _resumed(resume, config, out)
+    run = None if resume is None else _resumed(resume, config, out, object_size)
     if train.data not in data.POOLS and Path(train.data).is_dir():
         parts, pictures, broken = data.load_folder(Path(train.data), pictures, "train", "test")
         (train_data, held_out), config = parts, dataclasses.replace(config, pictures=pictures)
@@ -85,8 +86,10 @@ def train(
         train_data = data.load(train.data, "train", data_dir, pictures)
         held_out = data.load(train.data, "test", data_dir, pictures)
     if run is None:
-        folder = train.data not in data.POOLS and Path(train.data).is_dir()
-        model = _for_objects(model, object_size or ("auto" if folder else None), train_data)
+        if object_size is not None or (train.data not in data.POOLS and Path(train.data).is_dir()):
+            model = fitted(model, object_size, train_data.images)
+            told = (f"{name} {getattr(model, name)}" for name in SET_BY_IT)
+            console.print(f"for objects of this size: {', '.join(told)}", soft_wrap=True)
         model = model.for_images(train_data.image_shape)
         run = Run.create(dataclasses.replace(config, model=model), out)
     from airjax.session import run_to_the_end
@@ -95,27 +98,7 @@ def train(
         run_to_the_end(run, train_data, held_out)
 
 
-def _for_objects(model: ModelConfig, size: str | None, images: Any) -> ModelConfig:
-    """The model's settings for objects of this size."""
-    from airjax.console import console
-    from airjax.objectsize import estimate, for_objects
-
-    set_by_it = ("scale_prior_mean", "scale_prior_sd", "window_size")
-    if size is None or any(getattr(model, n) != getattr(ModelConfig, n) for n in set_by_it):
-        return model
-    number = estimate(images.images) if size == "auto" else size
-    if number is None:
-        return model
-    made = for_objects(model, float(number), images.image_shape[:2])
-    console.print(
-        f"objects of about {float(number):.0f} pixels: "
-        + ", ".join(f"{n} {getattr(made, n)}" for n in set_by_it),
-        soft_wrap=True,
-    )
-    return made
-
-
-def _resumed(path: Path, config: Config, out: Path | None) -> Any:
+def _resumed(path: Path, config: Config, out: Path | None, object_size: str | None) -> Any:
     """The run to go on with."""
     from airjax.runs import Run
 
@@ -123,6 +106,8 @@ def _resumed(path: Path, config: Config, out: Path | None) -> Any:
         raise InputError("out", "must be left out where a run is resumed", out)
     run = Run.open(path, "resume")
     differences = differing(run.config, config)
+    if object_size is not None:
+        raise InputError("object_size", "must be left out where a run is resumed", object_size)
     if differences:
         rule = f"must have the run's own settings; these differ: {', '.join(differences)}"
         raise InputError("resume", rule)

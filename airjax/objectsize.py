@@ -1,6 +1,7 @@
 """The prior of z_where and the size of windows, from the size of objects in pixels."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -11,6 +12,7 @@ from airjax.errors import InputError
 LOOKED_AT = 500  # images that the size is estimated from
 SPECK = 3  # pixels; what is smaller on both sides is no object
 MARGIN = 1.1  # the side of a window at the prior's mean scale, in sides of an object
+SET_BY_IT = ("scale_prior_mean", "scale_prior_sd", "window_size")
 WINDOWS = (8, 28)  # sides of windows in their own pixels, at least and at most
 
 
@@ -43,6 +45,30 @@ def estimate(images: np.ndarray) -> float | None:
     order = np.argsort(sides[seen])
     heavier = np.cumsum(areas[seen][order]) >= areas[seen].sum() / 2
     return float(sides[seen][order][heavier.argmax()])
+
+
+def fitted(model: ModelConfig, size: Any, images: np.ndarray) -> ModelConfig:
+    """The settings for objects of this size in these images.
+
+    Args:
+        model: the settings so far.
+        size: in pixels; "auto" for an `estimate`; None for an estimate only where the model's
+            settings are those of the paper.
+        images: ``[N, H, W]`` or ``[N, H, W, C]``.
+
+    Raises:
+        InputError: if the size is none, or the scale's prior or the windows are given too.
+    """
+    given = [name for name in SET_BY_IT if getattr(model, name) != getattr(ModelConfig, name)]
+    if given and size is not None:
+        raise InputError("object_size", f"must be left out where {given[0]} is given", size)
+    try:
+        number = estimate(images) if size in (None, "auto") else float(size)
+    except ValueError:
+        raise InputError("object_size", "must be auto or a number of pixels", size) from None
+    if given or number is None:
+        return model
+    return for_objects(model, number, (images.shape[1], images.shape[2]))
 
 
 def for_objects(model: ModelConfig, size: float, image_size: tuple[int, int]) -> ModelConfig:

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from airjax.scenes import Objects, Scenes
 
 SAME = 0.5  # share of the smaller of two boxes: more of it in the other one, and they are the same
+ENOUGH = 0.5  # mean presence over the tiles that show an object
 
 
 class Tile(NamedTuple):
@@ -43,49 +44,81 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
     return np.linspace(0, length - side, number).round().astype(int).tolist()
 
 
-def objects_of(
-    scenes: Scenes, corners: Int[np.ndarray, "N 2"], picture: tuple[int, ...]
-) -> tuple[Objects, Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """The objects of all tiles, their boxes in the picture's pixels; which of them are whole, and
-    in which tile each was found.
+class Seen(NamedTuple):
+    """The objects of all tiles of a picture, their boxes in the picture's pixels.
 
-    Args:
-        scenes: of N tiles.
-        corners: top and left of each.
-        picture: height and width (and more) of the picture.
+    Attributes:
+        objects: of all tiles, n in all.
+        tile: in which of the M tiles each was found.
+        corners: top and left of each tile.
+        size: height and width of a tile.
+        picture: those of the picture.
     """
-    tile, t = np.nonzero(scenes.present)
-    found = [np.asarray(field)[tile, t] for field in scenes.found[1:]]
-    z_where, z_what, windows, boxes = found
-    shift = np.tile(corners[tile][:, ::-1], 2).astype(np.float32)
-    height, width = scenes.images.shape[1:3]
-    # cut, if it reaches a side of the tile that is none of the picture's
-    low = (boxes[:, :2] <= 0) & (shift[:, :2] > 0)
-    high = (boxes[:, 2:] >= [width, height]) & (
-        shift[:, :2] + [width, height] < [picture[1], picture[0]]
-    )
-    objects = Objects(
-        boxes + shift, windows + shift, scenes.probabilities[tile, t], z_where, z_what
-    )
-    return objects, np.asarray(~(low | high).any(1)), tile
+
+    objects: Objects
+    tile: Int[np.ndarray, " n"]
+    corners: Int[np.ndarray, "M 2"]
+    size: tuple[int, int]
+    picture: tuple[int, int]
+
+    def shown_whole(self, boxes: Float[np.ndarray, "k 4"]) -> Bool[np.ndarray, "k M"]:
+        """Which tiles show each box uncut: no side of the tile touches it, but the picture's."""
+        low, high = self.corners[None], self.corners[None] + self.size
+        boxes = boxes[:, None]
+        return (
+            ((boxes[..., 1::-1] > low) | (low == 0)).all(-1)
+            & ((boxes[..., :1:-1] < high) | (high >= self.picture)).all(-1)
+            & (boxes[..., :1:-1] <= high).all(-1)
+        )
 
 
-def merged(objects: Objects, whole: Bool[np.ndarray, " n"], tile: Int[np.ndarray, " n"]) -> Objects:
-    """Each object once (non-maximum suppression).
+def seen(parts: list[tuple[Scenes, Int[np.ndarray, "N 2"]]], picture: np.ndarray) -> Seen:
+    """The objects of tiles that were read in several batches, each with its corners."""
+    objects, tiles, first = [], [], 0
+    for scenes, corners in parts:
+        tile, t = np.nonzero(scenes.present)
+        shift = np.tile(corners[tile][:, ::-1], 2).astype(np.float32)
+        z_where, z_what, windows, boxes = (np.asarray(f)[tile, t] for f in scenes.found[1:])
+        scores = scenes.probabilities[tile, t]
+        objects.append(Objects(boxes + shift, windows + shift, scores, z_where, z_what))
+        tiles.append(tile + first)
+        first += len(scenes)
+    together = Objects(*(np.concatenate(fields) for fields in zip(*objects, strict=True)))
+    corners = np.concatenate([corners for _, corners in parts])
+    height, width = parts[0][0].images.shape[1:3]
+    shape = picture.shape[0], picture.shape[1]
+    return Seen(together, np.concatenate(tiles), corners, (height, width), shape)
 
-    Objects are taken in turn, those that no tile's border cuts first, then by falling presence. One
-    is kept unless more than half of its tight box, or of the other's, lies in that of an object
-    kept before and found in another tile. The result is ordered by rows of the picture.
+
+def merged(found: Seen) -> Objects:
+    """Each object once (non-maximum suppression), if enough tiles agree on it.
+
+    Objects are taken in turn, those first that no border of their tile touches, then by falling
+    presence. Those of other tiles that have more than half of the smaller tight box in common with
+    one that is taken are the same object. Its score is its mean presence over the tiles that show
+    it whole, 0 in those where it was not found; it is kept from one half on. The result is ordered
+    by rows of the picture.
     """
-    order = np.lexsort((-objects.scores, ~whole))
-    boxes, kept = objects.boxes, np.zeros(0, int)
+    objects, boxes = found.objects, found.objects.boxes
+    own = found.shown_whole(boxes)[np.arange(len(boxes)), found.tile]
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    for i in order.tolist():
-        low = np.maximum(boxes[kept, :2], boxes[i, :2])
-        high = np.minimum(boxes[kept, 2:], boxes[i, 2:])
+    free, kept, scores = np.ones(len(boxes), bool), [], []
+    for i in np.lexsort((-objects.scores, ~own)).tolist():
+        if not free[i]:
+            continue
+        low, high = np.maximum(boxes[:, :2], boxes[i, :2]), np.minimum(boxes[:, 2:], boxes[i, 2:])
         common = np.prod(np.maximum(high - low, 0), axis=1)
-        same = common > SAME * np.minimum(areas[kept], areas[i])
-        if not (same & (tile[kept] != tile[i])).any():
-            kept = np.append(kept, i)
-    kept = kept[np.lexsort((boxes[kept, 0], boxes[kept, 1]))]
-    return Objects(*(field[kept] for field in objects))
+        same = (common > SAME * np.minimum(areas, areas[i])) & (found.tile != found.tile[i])
+        same[i] = True
+        whole = found.shown_whole(boxes[i : i + 1])[0]
+        presence = np.zeros(len(whole))
+        np.maximum.at(presence, found.tile[same], objects.scores[same])
+        score = presence[whole].mean() if whole.any() else objects.scores[i]
+        free &= ~same
+        if score >= ENOUGH:
+            kept.append(i)
+            scores.append(score)
+    chosen = Objects(*(field[kept] for field in objects))
+    chosen = chosen._replace(scores=np.array(scores, np.float32))
+    rows = np.lexsort((chosen.boxes[:, 0], chosen.boxes[:, 1]))
+    return Objects(*(field[rows] for field in chosen))

@@ -107,7 +107,7 @@ def exploration(config: Config, step: ArrayLike) -> Float[Array, ""]:
     return jnp.where(explores, jnp.maximum(falling, config.estimator.exploration_floor), 0.0)
 
 
-def to_unit(images: UInt8[Array, "N H W *C"]) -> Float[Array, "N H W"]:
+def to_unit(images: UInt8[Array, "N H W *C"]) -> Float[Array, "N H W *C"]:
     """Bytes to intensities in [0, 1]."""
     return images.astype(jnp.float32) / 255
 

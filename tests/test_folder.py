@@ -287,3 +287,35 @@ def test_a_folder_is_trained_on(tmp_path, capsys):
     assert config.pictures.invert == "yes" and config.model.model_steps == 2
     main(f"evaluate {tmp_path}/run".split())
     assert "6 images of pictures (test part)" in capsys.readouterr().out
+
+
+def test_large_pictures_in_colour_are_trained_on_in_crops_and_read_in_tiles(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("airjax.data.crops.CROPS", {"train": 40, "test": 10})
+    random = np.random.default_rng(2)
+    (tmp_path / "pictures").mkdir()
+    for i in range(3):
+        array = np.zeros((30 + i, 25, 3), np.uint8)
+        for top, left in random.integers(0, 20, (6, 2)):
+            array[top : top + 4, left : left + 4] = random.integers(100, 256, 3)
+        saved(tmp_path / "pictures" / f"{i}.png", array)
+    flags = FLAGS.replace("--window-size 6", "").replace("--steps 40", "--steps 10")
+    main(
+        f"train {tmp_path}/pictures --crop 12 --object-size 4 --out {tmp_path}/run {flags}".split()
+    )
+    told = capsys.readouterr().out
+    assert "54 crops; inverted: no; in colour: yes" in told and "window_size 8" in told
+    config = Run.open(tmp_path / "run").config
+    assert config.model.image_shape == (12, 12, 3) and config.model.guide == "attend"
+    main(f"predict {tmp_path}/run {tmp_path}/pictures --out {tmp_path}/out --draw".split())
+    assert "3 pictures" in capsys.readouterr().out
+    with open(tmp_path / "out" / "objects.csv") as file:
+        for row in csv.DictReader(file):
+            assert 0 <= float(row["x0"]) < float(row["x1"]) <= 25
+            assert 0 <= float(row["y0"]) < float(row["y1"]) <= 32
+    with Image.open(tmp_path / "out" / "drawn" / "0.png.png") as drawn:
+        assert drawn.size == (100, 120)
+    saved(tmp_path / "small.png", np.zeros((11, 30, 3), np.uint8))
+    told = mistake(f"predict {tmp_path}/run {tmp_path}/small.png --out {tmp_path}/no", capsys)
+    assert told == f"{tmp_path}/small.png must be 12 x 12 pixels or more (--crop), got 11 x 30"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from airjax.air import AIR
 from airjax.errors import InputError
 from airjax.scenes import Objects
-from airjax.tiles import merged, tiles
+from airjax.tiles import Seen, merged, tiles
 from airjax.train import untrained
 
 
@@ -39,40 +39,60 @@ def test_tiles_cover_the_picture_and_overlap(shape, size, overlap):
         assert (gaps <= max(1, int(side * (1 - overlap)))).all()
 
 
-def objects(*boxes, scores=None):
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    n = len(boxes)
-    scores = np.ones(n, np.float32) if scores is None else np.array(scores, np.float32)
-    return Objects(boxes, boxes, scores, np.zeros((n, 3), np.float32), np.zeros((n, 2), np.float32))
+# two tiles of 40 x 40, the left half of the second is the right half of the first
+CORNERS = np.array([[0, 0], [0, 20]])
 
 
-def kept(found, whole, tile):
-    return merged(found, np.array(whole), np.array(tile)).boxes.tolist()
+def kept(*found):
+    """The boxes (and scores) kept of objects that were found: tile, presence, box."""
+    boxes = np.array([box for *_, box in found], np.float32).reshape(-1, 4)
+    tile, scores = (np.array([f[i] for f in found]) for i in (0, 1))
+    empty = np.zeros((len(found), 3), np.float32)
+    objects = Objects(boxes, boxes, scores.astype(np.float32), empty, empty)
+    together = merged(Seen(objects, tile.astype(int), CORNERS, (40, 40), (40, 60)))
+    return [
+        (b, round(s, 3))
+        for b, s in zip(together.boxes.tolist(), together.scores.tolist(), strict=True)
+    ]
 
 
-def test_an_object_in_two_tiles_is_one():
-    found = objects([10, 10, 20, 20], [11, 10, 21, 20], scores=[0.8, 0.9])
-    assert kept(found, [True, True], [0, 1]) == [[11, 10, 21, 20]]
-    assert kept(found, [True, False], [0, 1]) == [[10, 10, 20, 20]]  # a whole one before a piece
+def test_an_object_in_two_tiles_is_one_with_the_mean_presence():
+    one, other = [25, 10, 35, 20], [26, 10, 36, 20]
+    assert kept((0, 0.8, one), (1, 0.9, other)) == [(other, 0.85)]
+
+
+def test_an_object_that_only_one_of_two_tiles_finds_needs_all_its_presence():
+    box = [25, 10, 35, 20]
+    assert kept((0, 0.9, box)) == []
+    assert kept((0, 1.0, box)) == [(box, 0.5)]
+    alone = [2, 10, 12, 20]  # only the first tile shows it
+    assert kept((0, 0.6, alone)) == [(alone, 0.6)]
 
 
 def test_two_objects_of_one_tile_are_two_however_close():
-    found = objects([10, 10, 20, 20], [11, 10, 21, 20])
-    assert len(kept(found, [True, True], [3, 3])) == 2
+    found = [(0, 1.0, [2, 10, 12, 20]), (0, 1.0, [3, 10, 13, 20])]
+    assert len(kept(*found)) == 2
 
 
-def test_a_piece_of_an_object_seen_whole_elsewhere_is_dropped():
-    whole, piece, other = [10, 10, 30, 30], [10, 10, 14, 30], [31, 10, 50, 30]
-    assert kept(objects(piece, whole, other), [False, True, True], [0, 1, 1]) == [whole, other]
+def test_a_piece_at_the_border_of_a_tile_is_no_object_where_another_shows_it_whole():
+    whole, piece = [30, 10, 46, 30], [30, 10, 40, 30]
+    assert kept((0, 1.0, piece), (1, 0.9, whole)) == [(whole, 0.9)]
+    at_the_picture = [0, 10, 8, 30]
+    assert kept((0, 1.0, at_the_picture)) == [(at_the_picture, 1.0)]
+
+
+def test_an_object_that_no_tile_shows_whole_is_kept_once():
+    left, right = [10, 0, 40, 40], [20, 0, 50, 40]
+    assert kept((0, 0.9, left), (1, 0.8, right)) == [(left, 0.9)]
 
 
 def test_objects_come_by_rows():
     boxes = [[5, 9, 6, 10], [1, 9, 2, 10], [9, 0, 10, 1]]
-    assert kept(objects(*boxes), [True] * 3, [0, 1, 2]) == [boxes[2], boxes[1], boxes[0]]
+    assert [box for box, _ in kept(*((0, 1.0, box) for box in boxes))] == boxes[2:] + boxes[1::-1]
 
 
 def test_nothing_is_merged_to_nothing():
-    assert kept(objects(), np.zeros(0, bool), np.zeros(0, int)) == []
+    assert kept() == []
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +115,7 @@ def test_boxes_lie_in_the_picture(air, shape):
 
 
 def test_mistakes_are_told(air):
-    with pytest.raises(InputError, match="overlap must be from 0 to below 1, got 1.0"):
+    with pytest.raises(InputError, match=r"overlap must be from 0 to below 1, got 1\.0"):
         air.find(np.zeros((9, 9)), overlap=1.0)
     with pytest.raises(InputError, match=r"picture must have shape \[H, W\] or"):
         air.find(np.zeros(9))

@@ -63,16 +63,17 @@ def load(
     Raises:
         InputError: if there is no such data set, or it is damaged or too small to be split.
     """
+    path, pictures = Path(data), pictures or PictureConfig()
     if data in POOLS:
         scenes = SCENES[data] if part == "train" else replace(SCENES[data], num_scenes=NUM_TEST)
-        return make(data, part, scenes, data_dir)
-    path, pictures = Path(data), pictures or PictureConfig()
-    if path.is_dir():
+        chosen = make(data, part, scenes, data_dir)
+    elif path.is_dir():
         return load_folder(path, pictures, part)[0][0]
-    if not path.is_file():
+    elif path.is_file():
+        chosen = load_dataset(path).part_named(part, data)
+    else:
         rule = f"must be one of {', '.join(POOLS)}, or the path of an .npz file or of a folder"
         raise InputError("data", rule, data)
-    chosen = load_dataset(path).part_named(part, data)
     if pictures.crop is None:
         return chosen
     if pictures.crop > min(chosen.image_shape[:2]):
