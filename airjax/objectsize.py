@@ -11,7 +11,7 @@ from airjax.errors import InputError
 
 LOOKED_AT = 500  # images that the size is estimated from
 SPECK = 3  # pixels; what is smaller on both sides is no object
-MARGIN = 1.1  # the side of a window at the prior's mean scale, in sides of an object
+MARGIN = 1.3  # the side of a window at the prior's mean scale, in sides of a typical object
 SET_BY_IT = ("scale_prior_mean", "scale_prior_sd", "window_size")
 WINDOWS = (8, 28)  # sides of windows in their own pixels, at least and at most
 

@@ -104,7 +104,7 @@ def prior_samples(model: Model, what: str, n: int, seed: int, k: float = 1.0) ->
 
 
 def images(
-    pictures: Sequence[Float[np.ndarray, "H W *C"]],
+    pictures: Sequence[Float[np.ndarray, "_ _ ..."]],
     boxes: Sequence[Float[np.ndarray, "T 4"]] | None = None,
 ) -> Figure:
     """Pictures in a row (at most ten to a row), with boxes (x1 > x0) where given."""

@@ -43,8 +43,8 @@ def test_nothing_is_seen_in_empty_images():
 
 def test_the_window_at_the_mean_scale_holds_the_object():
     made = for_objects(ModelConfig(), 20.0, (80, 120))
-    assert 80 / made.scale_prior_mean == pytest.approx(22, rel=1e-3)
-    assert made.window_size == 22
+    assert 80 / made.scale_prior_mean == pytest.approx(26, rel=1e-3)
+    assert made.window_size == 26
     assert made.scale_prior_sd == pytest.approx(made.scale_prior_mean / 15, rel=1e-2)
     assert for_objects(ModelConfig(), 60.0, (80, 120)).window_size == 28
     assert for_objects(ModelConfig(), 3.0, (80, 120)).window_size == 8

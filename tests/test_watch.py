@@ -1,6 +1,7 @@
 """Collapses are told without labels; a training that collapsed starts anew; several seeds."""
 
 import json
+import dataclasses
 import math
 
 import jax
@@ -14,6 +15,7 @@ from test_session import FLAGS, learned, stop_after
 from airjax import session
 from airjax.cli import main
 from airjax.config import Config, EstimatorConfig, ModelConfig, TrainConfig, TriesConfig
+from airjax.likelihood import Likelihood
 from airjax.runs import Run
 from airjax.train import Trainer, empty_elbo
 from airjax.watch import collapse
@@ -81,8 +83,14 @@ def test_a_chunk_without_a_finite_step_is_a_collapse_at_once():
 def test_the_empty_models_elbo_is_that_of_its_distributions():
     images = np.random.default_rng(0).integers(0, 256, (7, 5, 6)).astype(np.uint8)
     log_prob = dist.Normal(np.zeros((5, 6)), 0.3).to_event(2).log_prob(images / 255).mean()
-    np.testing.assert_allclose(empty_elbo(images, 0.3, 0.2), log_prob + np.log(0.8), rtol=1e-5)
-    assert empty_elbo(images, 0.3, 1.0) == -math.inf
+    likelihood = Likelihood(TINY)
+    found = empty_elbo(images, likelihood, 0.2)
+    np.testing.assert_allclose(found, log_prob + np.log(0.8), rtol=1e-5)
+    assert empty_elbo(images, likelihood, 1.0) == -math.inf
+    on_ground = Likelihood(dataclasses.replace(TINY, background="mean")).with_mean_of(images)
+    log_prob = dist.Normal(images.mean(0) / 255, 0.3).to_event(2).log_prob(images / 255).mean()
+    found = empty_elbo(images, on_ground, 0.2)
+    np.testing.assert_allclose(found, log_prob + np.log(0.8), rtol=1e-5)
 
 
 # whole runs
