@@ -23,6 +23,7 @@ from airjax.guide import Guide
 from airjax.infer import BATCH, Bounds, Found
 from airjax.interrupt import Interrupt
 from airjax.model import Model, geometric_like
+from airjax.objectsize import fitted
 from airjax.scenes import Objects, Scenes
 from airjax.train import EVALUATED, Trainer
 from airjax.watch import collapse
@@ -36,6 +37,9 @@ class AIR(TransformerMixin, BaseEstimator):
 
     Args:
         max_objects: T, the most objects an image can have.
+        object_size: typical larger side of an object in pixels, "auto" to have it estimated from
+            the images, or None for that where the settings are those of the paper; see
+            `airjax.objectsize`.
         steps: number of gradient steps; those of ``config``, or 6,000, unless given.
         learning_rate: of Adam, at its highest; that of ``config``, or the estimator's own, unless
             given.
@@ -58,6 +62,7 @@ class AIR(TransformerMixin, BaseEstimator):
         self,
         max_objects: int = 3,
         *,
+        object_size: float | str | None = None,
         steps: int | None = None,
         learning_rate: float | None = None,
         estimator: EstimatorName | None = None,
@@ -66,6 +71,7 @@ class AIR(TransformerMixin, BaseEstimator):
         random_state: int | np.random.RandomState | None = 0,
     ):
         self.max_objects = max_objects
+        self.object_size = object_size
         self.steps = steps
         self.learning_rate = learning_rate
         self.estimator = estimator
@@ -119,7 +125,7 @@ class AIR(TransformerMixin, BaseEstimator):
         if watched.shape[1:] != images.shape[1:]:
             rule = f"must have the size of X, {images.shape[1:]}"
             raise InputError("validation_images", rule, watched.shape[1:])
-        config = self._settings(images.shape[1:])
+        config = self._settings(images)
         self.seed_, self.restarts_ = config.train.seed, 0
         while self._trained(config, images, Dataset(watched[:EVALUATED]), callback) is not None:
             self.restarts_ += 1
@@ -259,7 +265,7 @@ class AIR(TransformerMixin, BaseEstimator):
                 )
             yield images
 
-    def _settings(self, image_shape: tuple[int, ...]) -> Config:
+    def _settings(self, images: UInt8[np.ndarray, "N H W *C"]) -> Config:
         """All settings of a training."""
         base = self.config or Config(TrainConfig(data="images"), ModelConfig(guide="auto"))
         estimator = self.estimator or base.train.estimator
@@ -272,7 +278,8 @@ class AIR(TransformerMixin, BaseEstimator):
             seed=_seed(self.random_state),
         )
         model = dataclasses.replace(base.model, model_steps=self.max_objects)
-        return dataclasses.replace(base, train=train, model=model.for_images(image_shape))
+        model = fitted(model, self.object_size, images)
+        return dataclasses.replace(base, train=train, model=model.for_images(images.shape[1:]))
 
     def _trained(
         self,

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import airjax
 from airjax import commands
@@ -93,14 +94,21 @@ def _with_defaults(command: Callable[..., None], arguments: list[str]) -> Callab
     if command is commands.data and "sprites" in arguments:
         from airjax.data import SCENES
 
-        return functools.partial(command, scenes=SCENES["sprites"])
+        return _with(command, scenes=SCENES["sprites"])
     if command is not commands.train:
         return command
     found = re.search(r"(?:^|\0)--resume[=\0]([^\0]+)", "\0".join(arguments))
     if not found:
-        return functools.partial(command, model=ModelConfig(guide="auto"))
+        return _with(command, model=ModelConfig(guide="auto"))
     from airjax.runs import Run
 
     config = Run.open(Path(found[1]), "resume").config
     parts = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return functools.partial(command, **parts)
+    return _with(command, **parts)
+
+
+def _with(command: Callable[..., None], **defaults: Any) -> Callable[..., None]:
+    """The command with other defaults, and its own help."""
+    changed = functools.partial(command, **defaults)
+    changed.__doc__ = command.__doc__
+    return changed

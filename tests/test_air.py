@@ -220,3 +220,34 @@ def test_mistakes_are_told(call, told, air):
     with pytest.raises(InputError) as info:
         call(copy)
     assert str(info.value).startswith(told)
+
+
+def test_colours_all_the_way(tmp_path):
+    images = np.random.default_rng(0).random((30, 5, 6, 3))
+    fitted = tiny_air(steps=4).fit(images)
+    fitted.guide_ = eager(fitted.guide_)
+    scenes = fitted.predict(images)
+    assert scenes.reconstructions.shape == images.shape
+    assert scenes.windows.shape == (30, 2, 3, 3, 3)
+    assert scenes._repr_png_()[:4] == b"\x89PNG"
+    assert fitted.sample(2).shape == (2, 5, 6, 3)
+    fitted.save(tmp_path / "model")
+    again = AIR.load(tmp_path / "model").predict(images)
+    np.testing.assert_array_equal(scenes.reconstructions, again.reconstructions)
+    with pytest.raises(InputError, match=r"X must have images of the model's size \(5, 6, 3\)"):
+        fitted.predict(images[..., 0])
+
+
+def test_the_size_of_objects_sets_the_prior():
+    """Of any size that is given; of the paper's settings also if none is."""
+    images = np.zeros((12, 40, 60), np.uint8)
+    for i, image in enumerate(images):
+        image[3 * i : 3 * i + 10, i : i + 6] = 255
+    for size, scale in ((None, 40 / 13), ("auto", 40 / 13), (20.0, 40 / 26)):
+        config = AIR(object_size=size)._settings(images).model
+        assert config.scale_prior_mean == pytest.approx(scale, rel=1e-3)
+    own = dataclasses.replace(CONFIG, model=dataclasses.replace(TINY, window_size=7))
+    assert AIR(config=own)._settings(images).model.window_size == 7
+    with pytest.raises(InputError, match="object_size must be left out where scale_prior_mean is"):
+        own = Config(model=dataclasses.replace(TINY, scale_prior_mean=4.0, window_size=20))
+        AIR(config=own, object_size=9.0)._settings(images)

@@ -178,3 +178,4 @@ def test_help_and_version(capsys):
             assert end.code == 0
     out = capsys.readouterr().out
     assert "airjax COMMAND" in out and "airjax 0." in out and "--learning-rate" in out
+    assert "Train AIR on images, without labels" in out and "partial" not in out

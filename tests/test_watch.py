@@ -1,7 +1,7 @@
 """Collapses are told without labels; a training that collapsed starts anew; several seeds."""
 
-import json
 import dataclasses
+import json
 import math
 
 import jax
