@@ -66,9 +66,12 @@ def fitted(model: ModelConfig, size: Any, images: np.ndarray) -> ModelConfig:
         number = estimate(images) if size in (None, "auto") else float(size)
     except ValueError:
         raise InputError("object_size", "must be auto or a number of pixels", size) from None
-    if given or number is None:
+    height, width = images.shape[1:3]
+    if given or number is None or min(height, width) < SPECK:
         return model
-    return for_objects(model, number, (images.shape[1], images.shape[2]))
+    if size in (None, "auto"):  # what is seen may be longer than the images' smaller side
+        number = min(number, float(min(height, width)))
+    return for_objects(model, number, (height, width))
 
 
 def for_objects(model: ModelConfig, size: float, image_size: tuple[int, int]) -> ModelConfig:

@@ -13,7 +13,7 @@ from sklearn.utils import estimator_checks
 
 import airjax
 from airjax.air import AIR
-from airjax.config import Config, ProgressConfig, TrainConfig
+from airjax.config import Config, ModelConfig, ProgressConfig, TrainConfig
 from airjax.errors import InputError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 5, 6)).astype(np.uint8)
@@ -68,7 +68,7 @@ def test_parameters_are_kept_as_given():
     air = AIR(4, steps=7, learning_rate=0.1, estimator="iwae", n_samples=2, random_state=5)
     assert clone(air).get_params() == air.get_params()
     assert air.set_params(steps=8).steps == 8
-    settings = air._settings((50, 50))
+    settings = air._settings(np.zeros((2, 50, 50), np.uint8))
     assert (settings.train.steps, settings.train.learning_rate) == (8, 0.1)
     assert (settings.train.estimator, settings.train.seed) == ("iwae", 5)
     assert settings.model.model_steps == 4
@@ -76,11 +76,16 @@ def test_parameters_are_kept_as_given():
 
 def test_unset_parameters_are_the_configs():
     base = Config(TrainConfig(steps=9, estimator="score", learning_rate=0.5))
-    train = AIR(config=base)._settings((50, 50)).train
+    train = AIR(config=base)._settings(np.zeros((2, 50, 50), np.uint8)).train
     assert (train.steps, train.estimator, train.learning_rate) == (9, "score", 0.5)
     # another estimator has its own default rate
-    assert AIR(config=base, estimator="count")._settings((50, 50)).train.learning_rate == 2e-3
-    assert AIR()._settings((50, 50)).train.steps == 6000
+    assert (
+        AIR(config=base, estimator="count")
+        ._settings(np.zeros((2, 50, 50), np.uint8))
+        .train.learning_rate
+        == 2e-3
+    )
+    assert AIR()._settings(np.zeros((2, 50, 50), np.uint8)).train.steps == 6000
 
 
 def test_fit_gives_itself_with_a_history():
@@ -98,7 +103,7 @@ def test_fit_gives_itself_with_a_history():
 
 @pytest.mark.parametrize("state", [None, np.random.RandomState(3)])
 def test_random_states_of_scikit_learn(state):
-    first, second = (tiny_air(random_state=state)._settings((5, 6)).train.seed for _ in "12")
+    first, second = (tiny_air(random_state=state)._settings(IMAGES).train.seed for _ in "12")
     assert first != second
 
 
@@ -207,7 +212,10 @@ def test_samples_are_scenes(air):
         (lambda a: a.set_params(n_samples=0).predict(IMAGES), "n_samples must be at least 1"),
         (lambda a: tiny_air(steps=0).fit(IMAGES), "steps must be at least 1, got 0"),
         (lambda a: AIR(0).fit(IMAGES), "model_steps must be at least 1, got 0"),
-        (lambda a: AIR().fit(IMAGES), "window_size must be at most the images' smaller side, 5"),
+        (
+            lambda a: AIR(config=Config(model=ModelConfig(window_size=6))).fit(IMAGES),
+            "window_size must be at most the images' smaller side, 5",
+        ),
         (lambda a: tiny_air(random_state=-1).fit(IMAGES), "seed must be 0 to 2**32 - 1, got -1"),
         (
             lambda a: tiny_air().fit(IMAGES, validation_images=IMAGES[:, :4]),

@@ -7,7 +7,7 @@ from airjax.config import ModelConfig
 from airjax.data import SCENES, make
 from airjax.data.scenes import SceneConfig
 from airjax.errors import InputError
-from airjax.objectsize import estimate, for_objects
+from airjax.objectsize import estimate, fitted, for_objects
 
 
 def typical(data):
@@ -59,3 +59,13 @@ def test_objects_must_fit_the_images(size):
 def test_sprites_have_a_size_too():
     config = SCENES["sprites"]
     assert estimate(make("sprites", "train", config).images[:300]) == pytest.approx(14, abs=1)
+
+
+def test_an_estimate_always_fits_the_images():
+    """What is longer than the images' smaller side is no mistake of the user."""
+    images = np.zeros((5, 20, 60), np.uint8)
+    for i, image in enumerate(images):
+        image[3 * i : 3 * i + 4, 5:45] = 255
+    made = fitted(ModelConfig(), None, images)
+    assert made.scale_prior_mean == pytest.approx(1 / 1.3, rel=1e-2) and made.window_size == 20
+    assert fitted(ModelConfig(), None, images[:, :2]) == ModelConfig()
