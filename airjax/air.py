@@ -23,7 +23,7 @@ from airjax.guide import Guide
 from airjax.infer import BATCH, Bounds, Found
 from airjax.interrupt import Interrupt
 from airjax.model import Model, geometric_like
-from airjax.objectsize import fitted
+from airjax.object_size import fitted
 from airjax.scenes import Objects, Scenes
 from airjax.train import EVALUATED, Trainer
 from airjax.watch import collapse
@@ -39,7 +39,7 @@ class AIR(TransformerMixin, BaseEstimator):
         max_objects: T, the most objects an image can have.
         object_size: typical larger side of an object in pixels, "auto" to have it estimated from
             the images, or None for that where the settings are those of the paper; see
-            `airjax.objectsize`.
+            `airjax.object_size`.
         steps: number of gradient steps; those of ``config``, or 6,000, unless given.
         learning_rate: of Adam, at its highest; that of ``config``, or the estimator's own, unless
             given.

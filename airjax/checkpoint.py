@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from airjax import storage
-from airjax.config import Config, ModelConfig, from_json, to_json
+from airjax.config import Config, ModelConfig
+from airjax.config_json import from_json, to_json
 from airjax.errors import InputError
 from airjax.guide import Guide
 from airjax.model import Model

@@ -23,8 +23,8 @@ from airjax.config import (
     ProgressConfig,
     TrainConfig,
     TriesConfig,
-    differing,
 )
+from airjax.config_json import differing
 from airjax.data.scenes import SceneConfig
 from airjax.errors import InputError
 
@@ -66,7 +66,7 @@ def train(
     """
     from airjax import data
     from airjax.console import console
-    from airjax.objectsize import SET_BY_IT, fitted
+    from airjax.object_size import SET_BY_IT, fitted
     from airjax.runs import Run
 
     # the settings' rules come before any work

@@ -20,7 +20,7 @@ from airjax.config import ModelConfig
 from airjax.likelihood import Likelihood
 from airjax.model import where_prior
 from airjax.networks import Baseline, GuideNetworks, LSTMState, linear
-from airjax.spatial import image_to_window
+from airjax.spatial import image_to_window, over_pixels, pixel_centres
 
 WIDER = 2  # how much more than a window is looked at, along each axis
 
@@ -193,7 +193,8 @@ class AttendGuide(Guide):
         light = last.left.reshape(*images.shape[:3], -1).sum(-1)
         held = _held(height, s) @ light @ _held(width, s)
         best = held.reshape(len(images), -1).argmax(-1)
-        place = jnp.stack([_centres(width)[best % width], _centres(height)[best // width]], axis=-1)
+        u, v = pixel_centres(width)[best % width], pixel_centres(height)[best // width]
+        place = jnp.stack([u, v], axis=-1)
         wider = s / WIDER
         where = jnp.insert(-wider * place, 0, wider, axis=-1)
         seen = [image_to_window(where, x, self.config.window_size) for x in (images, last.left)]
@@ -204,23 +205,18 @@ class AttendGuide(Guide):
         """All but what the window holds: nothing of its inner half, more and more further out."""
         s, x, y = jax.lax.stop_gradient(z_where).T[..., None]
         rows, columns = (
-            jnp.clip(2 - 2 * jnp.abs(s * _centres(n) + shift), 0, 1)
+            jnp.clip(2 - 2 * jnp.abs(s * pixel_centres(n) + shift), 0, 1)
             for n, shift in zip(self.config.image_size, (y, x), strict=True)
         )
         covered = rows[:, :, None] * columns[:, None, :]
-        return left * (1 - covered).reshape(*covered.shape, *[1] * (left.ndim - 3))
-
-
-def _centres(n: int) -> Float[Array, " n"]:
-    """The middle of each of n pixels, in [-1, 1]."""
-    return (2 * jnp.arange(n, dtype=jnp.float32) + 1) / n - 1
+        return left * over_pixels(1 - covered, left)
 
 
 def _held(n: int, s: float) -> Float[Array, "n n"]:
     """How much of each pixel a window of scale s around each pixel holds, less towards its outline;
     along one axis."""
-    distance = jnp.abs(_centres(n)[:, None] - _centres(n)[None])
-    return jnp.maximum(0, 1 - s * distance)
+    u = pixel_centres(n)
+    return jnp.maximum(0, 1 - s * jnp.abs(u[:, None] - u[None]))
 
 
 class BasicGuide(Guide):

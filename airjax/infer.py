@@ -18,7 +18,7 @@ from numpyro import handlers
 from airjax.elbo import CountELBO, CountIWAE, all_on, log_count_probs
 from airjax.guide import Guide
 from airjax.model import Model
-from airjax.spatial import window_boxes, window_to_image
+from airjax.spatial import over_pixels, window_boxes, window_to_image
 
 VISIBLE = 0.1  # a decoded object's tight box is drawn around the pixels above this intensity
 UNLIKELY = 1e-3  # where no image has a further object with this probability, reading ends
@@ -214,7 +214,6 @@ def _read_one(
     windows = model.decoder(z_what)
     objects = window_to_image(z_where, windows, size)
     shown = jnp.arange(steps) < count_probs.argmax()
-    shown = shown.reshape(-1, *[1] * (objects.ndim - 1))
     return Reading(
         elbo=elbo.mean(),
         count_probs=count_probs,
@@ -224,7 +223,9 @@ def _read_one(
         windows=windows,
         window_boxes=window_boxes(z_where, size),
         tight_boxes=tight_boxes(objects, window_boxes(z_where, size)),
-        reconstruction=model.likelihood.on_ground(jnp.where(shown, objects, 0).sum(0)),
+        reconstruction=model.likelihood.on_ground(
+            jnp.where(over_pixels(shown, objects), objects, 0).sum(0)
+        ),
     )
 
 

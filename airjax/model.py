@@ -20,7 +20,7 @@ from numpyro.contrib.module import eqx_module
 from airjax.config import ModelConfig
 from airjax.likelihood import Likelihood
 from airjax.networks import Decoder
-from airjax.spatial import window_to_image
+from airjax.spatial import over_pixels, window_to_image
 
 
 def geometric_like(k: ArrayLike, steps: int) -> Float[Array, " T"]:
@@ -130,7 +130,7 @@ class Model(eqx.Module):
         z_pres = jnp.asarray(presence, float)
         y = self.object(t, decoder, z_pres.astype(bool))
         # where, and not a product: under a constant z_pres, XLA drops the branch not taken
-        canvas = canvas + jnp.where(z_pres.astype(bool).reshape(-1, *[1] * (y.ndim - 1)), y, 0)
+        canvas = canvas + jnp.where(over_pixels(z_pres.astype(bool), y), y, 0)
         return canvas, z_pres
 
     def object(

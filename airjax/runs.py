@@ -21,7 +21,8 @@ import numpy as np
 
 from airjax import data, storage
 from airjax.checkpoint import load_model, save_model
-from airjax.config import Config, from_json, to_json
+from airjax.config import Config
+from airjax.config_json import from_json, to_json
 from airjax.data.dataset import Dataset
 from airjax.errors import InputError
 from airjax.guide import Guide

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from airjax import plots
 from airjax.infer import BATCH, Found
 from airjax.model import Model
-from airjax.spatial import window_to_image
+from airjax.spatial import over_pixels, window_to_image
 
 ABSENT = -1.0  # the boxes of objects that are not there
 
@@ -143,9 +143,8 @@ def _decode(model: Model, where, what, present, placed: bool) -> jax.Array:
     flat = model.decoder(jnp.asarray(what).reshape(n * steps, -1))
     if not placed:
         windows = flat.reshape(n, steps, *flat.shape[1:])
-        return windows * present.reshape(n, steps, *[1] * (flat.ndim - 1))
+        return windows * over_pixels(present, windows)
     size = model.config.image_size
     objects = window_to_image(jnp.asarray(where).reshape(n * steps, 3), flat, size)
     objects = objects.reshape(n, steps, *objects.shape[1:])
-    shown = present.reshape(n, steps, *[1] * (flat.ndim - 1))
-    return model.likelihood.on_ground((objects * shown).sum(1))
+    return model.likelihood.on_ground((objects * over_pixels(present, objects)).sum(1))

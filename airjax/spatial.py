@@ -7,7 +7,19 @@ PyTorch's ``affine_grid`` and ``grid_sample`` with ``align_corners=False`` and z
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
+
+
+def pixel_centres(n: int) -> Float[Array, " n"]:
+    """The middle of each of n pixels, in [-1, 1]: ``(2 i + 1) / n - 1``."""
+    return (2 * jnp.arange(n, dtype=jnp.float32) + 1) / n - 1
+
+
+def over_pixels(
+    values: Shaped[Array, "*N"], images: Shaped[Array, "*shape"]
+) -> Shaped[Array, "..."]:
+    """Values, one an image, with axes of length 1 for the images' pixels and colours."""
+    return values.reshape(*values.shape, *[1] * (images.ndim - values.ndim))
 
 
 def sampling_matrix(
@@ -15,11 +27,10 @@ def sampling_matrix(
 ) -> Float[Array, "N n_out n_in"]:
     """Bilinear sampling along one axis: row i weighs the input pixels that output pixel i reads.
 
-    Output coordinate u reads input coordinate ``scale u + shift``; pixel i of n has its centre at
-    ``(2 i + 1) / n - 1``. A row is the hat function ``max(0, 1 - |pixel - j|)``.
+    Output coordinate u reads input coordinate ``scale u + shift``. A row is the hat function
+    ``max(0, 1 - |pixel - j|)``.
     """
-    centres = (2 * jnp.arange(n_out, dtype=jnp.float32) + 1) / n_out - 1
-    coordinate = scale[:, None] * centres[None] + shift[:, None]
+    coordinate = scale[:, None] * pixel_centres(n_out)[None] + shift[:, None]
     pixel = ((coordinate + 1) * n_in - 1) / 2
     inputs = jnp.arange(n_in, dtype=jnp.float32)
     return jnp.maximum(0, 1 - jnp.abs(pixel[..., None] - inputs[None, None]))

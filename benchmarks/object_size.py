@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from airjax import data
 from airjax.config import ModelConfig
 from airjax.data.scenes import SceneConfig
-from airjax.objectsize import estimate, for_objects
+from airjax.object_size import estimate, for_objects
 
 SIZES = (12, 18, 24, 30)
 

@@ -13,9 +13,8 @@ from airjax.config import (
     ModelConfig,
     ProgressConfig,
     TrainConfig,
-    from_json,
-    to_json,
 )
+from airjax.config_json import from_json, to_json
 from airjax.errors import InputError
 
 INF, NAN = float("inf"), float("nan")

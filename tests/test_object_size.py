@@ -7,7 +7,7 @@ from airjax.config import ModelConfig
 from airjax.data import SCENES, make
 from airjax.data.scenes import SceneConfig
 from airjax.errors import InputError
-from airjax.objectsize import estimate, fitted, for_objects
+from airjax.object_size import estimate, fitted, for_objects
 
 
 def typical(data):
