@@ -61,10 +61,12 @@ class Seen(NamedTuple):
     size: tuple[int, int]
     picture: tuple[int, int]
 
-    def shown_whole(self, boxes: Float[np.ndarray, "k 4"]) -> Bool[np.ndarray, "k M"]:
-        """Which tiles show each box uncut: no side of the tile touches it, but the picture's."""
-        low, high = self.corners[None], self.corners[None] + self.size
-        boxes = boxes[:, None]
+    def whole(
+        self, boxes: Float[np.ndarray, "*k 4"], corners: Int[np.ndarray, "k 2"]
+    ) -> Bool[np.ndarray, " k"]:
+        """Whether boxes (or one box) are shown uncut by the tiles with these corners: no side of
+        the tile touches it, but where it is one of the picture's."""
+        low, high = corners, corners + self.size
         return (
             ((boxes[..., 1::-1] > low) | (low == 0)).all(-1)
             & ((boxes[..., :1:-1] < high) | (high >= self.picture)).all(-1)
@@ -100,7 +102,7 @@ def merged(found: Seen) -> Objects:
     by rows of the picture.
     """
     objects, boxes = found.objects, found.objects.boxes
-    own = found.shown_whole(boxes)[np.arange(len(boxes)), found.tile]
+    own = found.whole(boxes, found.corners[found.tile])
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     free, kept, scores = np.ones(len(boxes), bool), [], []
     for i in np.lexsort((-objects.scores, ~own)).tolist():
@@ -110,7 +112,7 @@ def merged(found: Seen) -> Objects:
         common = np.prod(np.maximum(high - low, 0), axis=1)
         same = (common > SAME * np.minimum(areas, areas[i])) & (found.tile != found.tile[i])
         same[i] = True
-        whole = found.shown_whole(boxes[i : i + 1])[0]
+        whole = found.whole(boxes[i], found.corners)
         presence = np.zeros(len(whole))
         np.maximum.at(presence, found.tile[same], objects.scores[same])
         score = presence[whole].mean() if whole.any() else objects.scores[i]

@@ -1,4 +1,4 @@
-"""Input that no program should get: wrong flags, damaged and hostile files. Each is one clear line.
+"""Input that no program should get: damaged and hostile files. Each is one clear line.
 
 Everything goes through the command line, as a user would meet it.
 """
