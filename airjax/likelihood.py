@@ -40,12 +40,27 @@ class Likelihood(eqx.Module):
 
     def __call__(self, canvas: Float[Array, "n H W *C"]) -> dist.Normal:
         """The distribution of each pixel."""
-        return dist.Normal(self.on_ground(canvas), self.sd)
+        fixed = jax.lax.stop_gradient(self.sd)
+        # the power is for the objects: the gradient of sd is that of the whole likelihood
+        return dist.Normal(self.on_ground(canvas), fixed + (self.sd - fixed) / self.power)
 
     @property
     def sd(self) -> Float[Array, ""]:
         """The standard deviation of a pixel."""
         return jnp.array(self.fixed_sd) if self.log_sd is None else jnp.exp(self.log_sd)
+
+    @property
+    def power(self) -> Float[Array, ""]:
+        """The power of the likelihood: ``min(1, (sd / 0.3)^2)`` where sd is learned, else 1.
+
+        The smaller sd, the more nats the same improvement of a picture is worth: what the decoder
+        cannot draw of an object would then be worth a further window. With this power, squared
+        errors weigh against the priors as they do at 0.3, however small sd becomes; sd itself is
+        still learned as the pixels' standard deviation.
+        """
+        if self.log_sd is None:
+            return jnp.array(1.0)
+        return jax.lax.stop_gradient(jnp.minimum(1.0, (self.sd / LIKELIHOOD_SD) ** 2))
 
     @property
     def ground(self) -> Float[Array, "H W *C"] | None:

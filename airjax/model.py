@@ -97,7 +97,8 @@ class Model(eqx.Module):
         with numpyro.plate("images", len(images)):
             canvas = self.prior(decoder, len(images), z_pres_prior)
             pixels = likelihood(canvas).to_event(canvas.ndim - 1)
-            numpyro.sample("obs", pixels, obs=images)
+            with handlers.scale(scale=likelihood.power):
+                numpyro.sample("obs", pixels, obs=images)
 
     def prior(
         self, decoder: Decoder, n: int, z_pres_prior: Float[Array, " T"] | None = None

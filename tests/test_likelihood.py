@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from conftest import TINY
 from numpyro import handlers
+from numpyro.infer.util import log_density
 
 from airjax.config import Config, ProgressConfig, TrainConfig
 from airjax.elbo import CountELBO
 from airjax.likelihood import Likelihood
-from airjax.train import Trainer, untrained
+from airjax.model import presence_probs
+from airjax.train import Trainer, empty_elbo, untrained
 
 GROUND = np.linspace(0, 0.6, 30, dtype=np.float32).reshape(5, 6)
 
@@ -108,3 +110,46 @@ def test_ground_and_noise_are_learned_and_kept():
     likelihood = trainer.programs(state)[0].likelihood
     assert 0.04 < float(likelihood.sd) < 0.07  # it falls from 0.3
     np.testing.assert_allclose(likelihood.ground, images.mean(0) / 255, atol=0.05)
+
+
+def test_squared_errors_weigh_as_at_the_default_however_small_sd_becomes(tiny_images):
+    config = dataclasses.replace(TINY, likelihood_sd="learned")
+    model, guide = untrained(config, 0)
+
+    def loss(params, sd):
+        learned = eqx.tree_at(lambda x: x.log_sd, model.likelihood, jnp.log(sd))
+        params = params | {"likelihood$params": learned}
+        return CountELBO().loss(jax.random.key(1), params, model, guide, tiny_images)
+
+    params = {"decoder$params": model.decoder, "guide$params": guide.networks}
+    want = jax.grad(loss)(params, 0.3)
+    for sd, equal in ((0.15, True), (0.05, True), (0.6, False)):
+        found = jax.grad(loss)(params, sd)
+        close = jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-3, atol=1e-3), found, want)
+        assert all(jax.tree.leaves(close)) == equal, sd
+
+
+def test_the_power_of_the_likelihood_has_no_gradient():
+    config = dataclasses.replace(TINY, likelihood_sd="learned")
+
+    def power(log_sd):
+        return eqx.tree_at(lambda x: x.log_sd, Likelihood(config), log_sd).power
+
+    assert power(jnp.log(0.1)) == pytest.approx(1 / 9)
+    assert power(jnp.log(0.6)) == 1
+    assert jax.grad(power)(jnp.log(0.1)) == 0
+    assert Likelihood(TINY).power == 1
+
+
+def test_the_empty_model_is_scored_with_the_same_power(tiny_images):
+    """What a training is compared with when it is watched is the model's own ELBO of no object."""
+    config = dataclasses.replace(TINY, likelihood_sd="learned")
+    model, _ = untrained(config, 0)
+    learned = eqx.tree_at(lambda x: x.log_sd, model.likelihood, jnp.log(0.1))
+    model = dataclasses.replace(model, likelihood=learned)
+    bytes_ = np.round(255 * np.asarray(tiny_images)).astype(np.uint8)
+    none = {f"z_pres_{t}": jnp.zeros(3) for t in range(config.model_steps)}
+    program = handlers.substitute(handlers.seed(model, 0), none)
+    log_p = log_density(program, (jnp.asarray(bytes_) / 255,), {}, {})[0] / 3
+    p = float(presence_probs(config)[0])
+    np.testing.assert_allclose(empty_elbo(bytes_, learned, p), log_p, rtol=1e-4)
