@@ -68,9 +68,12 @@ def train(
     from airjax.console import console
     from airjax.object_size import SET_BY_IT, fitted
     from airjax.runs import Run
+    from airjax.tensorboard import check_installed
 
     # the settings' rules come before any work
     config = Config(train, model, estimator, anneal, progress, tries, pictures)
+    if progress.tensorboard:
+        check_installed()
     model = config.model
     for net in ("predict_net", "bl_predict_net", "encoder_net", "decoder_net"):
         if not getattr(model, net):  # in Python, a linear layer; here, a flag without its sizes

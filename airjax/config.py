@@ -17,6 +17,7 @@ EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
 Background = Literal["none", "mean", "learned"]
 Choice = Literal["auto", "yes", "no"]
+STEPS = {"digits": 2000, "multi-mnist": 4000}
 LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions are noisy
 LIKELIHOOD_SD = 0.3  # of the tutorial; and where a learned one begins
 NEED_MASKS = ("count", "iwae")  # the count is summed over masked programs
@@ -34,7 +35,8 @@ class ModelConfig:
         scale_prior_sd: prior standard deviation of s.
         pos_prior_mean: prior mean of the position x, y.
         pos_prior_sd: prior standard deviation of x, y.
-        likelihood_sd: standard deviation of a pixel around the canvas; learned begins at 0.3.
+        likelihood_sd: standard deviation of a pixel around the canvas; learned begins at 0.3, and
+            below that squared errors go on weighing against the priors as they do at 0.3.
         background: a ground behind the objects, the same in all images: mean is the mean of the
             images trained on, learned begins with it.
         masking: leave z_where and z_what of absent objects out of the log-probability.
@@ -47,7 +49,8 @@ class ModelConfig:
         rnn_hidden_size: size of the guide's LSTM.
         predict_net: hidden sizes of the net from the LSTM's state to z_pres and z_where.
         bl_predict_net: hidden sizes of the net from the baseline's LSTM to the baseline's value.
-        encoder_net: hidden sizes of the net from x_att to z_what.
+        encoder_net: hidden sizes of the net from x_att to z_what; 200 in the tutorial. With two
+            layers more pairs are told apart.
         decoder_net: hidden sizes of the net from z_what to y_att.
         embed_channels: channels of the convolution that reads the image (kernel: half a window,
             stride: a quarter), for the baseline and the guides window and basic; 0 is none, as in
@@ -80,7 +83,7 @@ class ModelConfig:
     rnn_hidden_size: int = 256
     predict_net: tuple[int, ...] = (200,)
     bl_predict_net: tuple[int, ...] = (200,)
-    encoder_net: tuple[int, ...] = (200,)
+    encoder_net: tuple[int, ...] = (400, 200)
     decoder_net: tuple[int, ...] = (200,)
     embed_channels: int = 32
     embed_net: tuple[int, ...] = (256,)
@@ -114,7 +117,7 @@ class ModelConfig:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of an image: ``(H, W)``, or ``(H, W, C)`` where it has colours."""
+        """The shape of an image, ``(H, W)``, or ``(H, W, C)`` where it has colours."""
         return (*self.image_size, self.channels) if self.channels > 1 else self.image_size
 
     @property
@@ -142,7 +145,8 @@ class TrainConfig:
 
     Attributes:
         data: name of a data set, or path of an .npz of images or of a folder of pictures.
-        steps: number of gradient steps; 2,000 for digits and 6,000 for all else unless given.
+        steps: number of gradient steps; 2,000 for digits, 4,000 for multi-mnist and 6,000 for all
+            else unless given.
         batch_size: images a step.
         learning_rate: of Adam, at its highest; 0.0003 for score and 0.002 else unless given.
         estimator: of the ELBO's gradient: count sums over the count exactly, score has a score
@@ -159,7 +163,7 @@ class TrainConfig:
 
     def __post_init__(self):
         if self.steps is None:
-            object.__setattr__(self, "steps", 2000 if self.data == "digits" else 6000)
+            object.__setattr__(self, "steps", STEPS.get(self.data, 6000))
         one_of(self, "estimator", get_args(EstimatorName))
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", LEARNING_RATES[self.estimator])
@@ -239,11 +243,13 @@ class ProgressConfig:
         progress_every: steps between two lines of progress.
         eval_every: steps between two evaluations on held-out images.
         save_every: steps between two checkpoints.
+        tensorboard: write what TensorBoard reads, in the run's folder.
     """
 
     progress_every: int = 100
     eval_every: int = 500
     save_every: int = 500
+    tensorboard: bool = False
 
     def __post_init__(self):
         at_least_1(self, "progress_every", "eval_every", "save_every")

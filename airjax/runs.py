@@ -2,7 +2,7 @@
 
 ``config.json``, ``data.json`` (the images' fingerprint), ``metrics.jsonl`` (a row each chunk of
 steps, see `airjax.train`), ``checkpoints/``, ``restarts.json`` (the record of trainings that
-collapsed), ``model/``, ``figures/``, ``evaluation.json``.
+collapsed), ``model/``, ``figures/``, ``evaluation.json``, ``tensorboard/`` if asked for.
 """
 
 import contextlib
@@ -78,6 +78,17 @@ class Run:
             raise InputError(argument, rule, path) from None
         return cls(path, from_json(Config, text, str(file)))
 
+    @classmethod
+    def newest(cls, folder: Path) -> "Run | None":
+        """The run in a folder of runs that was finished last; None if none was. Folders that are no
+        runs, or whose settings cannot be read, are passed over."""
+        finished: list[Run] = []
+        for file in folder.glob("*/config.json"):
+            with contextlib.suppress(InputError):
+                run = cls.open(file.parent)
+                finished += [run] if run.is_finished else []
+        return max(finished, key=lambda run: (run.path / "model").stat().st_mtime, default=None)
+
     @property
     def figures(self) -> Path:
         """The folder of the run's pictures."""
@@ -91,7 +102,7 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is nothing left to do: evaluation.json comes last. (A model that was
+        """Whether there is nothing left to do; evaluation.json comes last. (A model that was
         imported has no metrics.)"""
         unscored = (self.path / "metrics.jsonl").exists() and not (
             self.path / "evaluation.json"

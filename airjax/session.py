@@ -1,17 +1,19 @@
-"""One training run from its data to its pictures: what ``airjax train`` does."""
+"""One training run from its data to its pictures: what ``airjax train`` does.
+
+What is needed only at the end, and slow to import, is imported there: the first step comes sooner.
+"""
 
 import json
 import math
 from dataclasses import replace
 
-from airjax import plots
+from airjax import tensorboard
 from airjax.checkpoint import Checkpoints
 from airjax.config import TriesConfig
 from airjax.console import TrainingProgress, console, report_tables, seeds_table
 from airjax.data.dataset import Dataset
 from airjax.infer import read
 from airjax.interrupt import Interrupt
-from airjax.metrics import score, settings
 from airjax.runs import Run
 from airjax.train import Trainer, TrainState
 from airjax.watch import collapse
@@ -81,12 +83,18 @@ def train(trainer: Trainer, run: Run, watched: dict[str, Dataset]) -> TrainState
     seconds = rows[-1]["seconds"] if rows else 0.0
     restarts, restarting, told = len(run.restarts()), False, False
     test_elbo, skipped = None, rows[-1]["skipped_steps"] if rows else 0
-    with Interrupt() as interrupt, TrainingProgress(run.config.train) as progress:
+    with (
+        Interrupt() as interrupt,
+        TrainingProgress(run.config.train) as progress,
+        tensorboard.events(run, trainer, watched["test"], int(state.step)) as events,
+    ):
         for after, row in trainer.run(state, watched, seconds):
             state = after
             run.append(row)
             rows.append(row)
             progress.show(row)
+            if events is not None:
+                events.show(state, row)
             if row["skipped_steps"] > skipped:
                 new, skipped = row["skipped_steps"] - skipped, row["skipped_steps"]
                 console.print(f"step {row['step']}: skipped {new} steps that were not finite")
@@ -119,6 +127,9 @@ def train(trainer: Trainer, run: Run, watched: dict[str, Dataset]) -> TrainState
 
 def finish(trainer: Trainer, state: TrainState, run: Run, held_out: Dataset) -> None:
     """Saves the model, scores it on the held-out images, and draws."""
+    from airjax import plots
+    from airjax.metrics import score, settings
+
     programs = trainer.programs(state)
     run.save(*programs)
     reading = read(*programs, held_out.images, SEED, NUM_PATHS)

@@ -291,4 +291,5 @@ def empty_elbo(images: UInt8[np.ndarray, "N H W *C"], likelihood: Likelihood, p:
     sd = float(likelihood.sd)
     log_normal = -math.log(sd) - math.log(2 * math.pi) / 2
     log_p = math.log1p(-p) if p < 1 else -math.inf
-    return float(log_p + images[0].size * log_normal - squares / (2 * sd**2))
+    log_likelihood = images[0].size * log_normal - squares / (2 * sd**2)
+    return float(log_p + float(likelihood.power) * log_likelihood)

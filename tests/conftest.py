@@ -8,6 +8,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import equinox as eqx
 import jax
+import numpy as np
 import pytest
 
 from airjax.cli import main
@@ -53,6 +54,15 @@ def tiny() -> tuple[Model, Guide]:
 def tiny_images() -> jax.Array:
     """Three images of 5 x 6."""
     return jax.random.uniform(jax.random.key(7), (3, 5, 6))
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory):
+    """A file of small images."""
+    path = tmp_path_factory.mktemp("data") / "scenes.npz"
+    images = np.random.default_rng(0).integers(0, 256, (60, 10, 12)).astype(np.uint8)
+    np.savez(path, images=images, counts=np.arange(60, dtype=np.int32) % 3)
+    return path
 
 
 def eager(guide: Guide) -> Guide:

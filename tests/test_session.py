@@ -31,15 +31,6 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    """A file of small images."""
-    path = tmp_path_factory.mktemp("data") / "scenes.npz"
-    images = np.random.default_rng(0).integers(0, 256, (60, 10, 12)).astype(np.uint8)
-    np.savez(path, images=images, counts=np.arange(60, dtype=np.int32) % 3)
-    return path
-
-
 def line(scenes, run, estimator="count"):
     return f"train --data {scenes} --out {run} --estimator {estimator} {FLAGS}".split()
 

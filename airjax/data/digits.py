@@ -18,4 +18,4 @@ def load_digits(part: str, data_dir: Path | None = None) -> Pool:
     images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = np.pad(images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
     rows = slice(None, NUM_TRAIN) if part == "train" else slice(NUM_TRAIN, None)
-    return Pool(images[rows], labels[rows].astype(np.int32))
+    return Pool(images[rows], np.asarray(labels, np.int32)[rows])
