@@ -1,4 +1,4 @@
-"""The command line: ``airjax train | evaluate | predict | plot | sample ...``.
+"""The command line: ``airjax train | evaluate | predict | plot | sample | demo ...``.
 
 Only this file turns arguments into calls and errors into exit statuses.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import airjax
 from airjax import commands
 from airjax.config import ModelConfig
+from airjax.demo.command import demo
 from airjax.errors import InputError
 from airjax.flags import fail, flag, parse
 
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sample": commands.sample,
     "data": commands.data,
     "import-pyro": commands.import_pyro,
+    "demo": demo,
 }
 
 

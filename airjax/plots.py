@@ -21,14 +21,15 @@ from airjax.model import Model, geometric_like
 STEP_COLOURS = ("red", "lime", "deepskyblue", "orange", "magenta", "yellow", "cyan", "white")
 
 
-def curves(rows: Sequence[dict[str, Any]]) -> Figure:
+def curves(rows: Sequence[dict[str, Any]], stacked: bool = False) -> Figure:
     """The tutorial's figure 3: the ELBO and the count accuracy against training steps.
 
     Args:
         rows: of a run's ``metrics.jsonl``.
+        stacked: one above the other, for narrow screens.
     """
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(4.5, 6.4) if stacked else (9, 3.2), layout="constrained")
+    left, right = figure.subplots(*((2, 1) if stacked else (1, 2)))
     for axes, keys, title in (
         (left, {"elbo": "training", "test_elbo": "held out"}, "ELBO (nats an image)"),
         (

@@ -69,7 +69,7 @@ class Scenes:
 
     @property
     def present(self) -> np.ndarray:
-        """bool ``[N, T]``: which of an image's objects are there; first those that are."""
+        """Which of an image's objects are there, bool ``[N, T]``; first those that are."""
         return np.arange(self.found.z_where.shape[1]) < self.counts[:, None]
 
     @property
@@ -94,7 +94,7 @@ class Scenes:
 
     @property
     def positions(self) -> Float[np.ndarray, "N T 3"]:
-        """z_where of each object: scale, x, y; zero for absent ones."""
+        """z_where of each object (scale, x, y); zero for absent ones."""
         return np.where(self.present[..., None], self.found.z_where, np.float32(0))
 
     @property

@@ -53,7 +53,7 @@ from conftest import mistake
         (
             "fly",
             "the command must be one of train, evaluate, predict, plot, sample, data, import-pyro, "
-            "got fly",
+            "demo, got fly",
         ),
         ("train --seeds 0", "--seeds must be at least 1, got 0"),
         ("train --restarts -1", "--restarts must be at least 0, got -1"),

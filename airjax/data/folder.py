@@ -16,6 +16,7 @@ from airjax.data.dataset import HELD_OUT, Dataset, part_of
 from airjax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # others' decoders may run other programs
 BRIGHT = 0.5  # a ground above this is inverted
 COLOURFUL = 0.1, 1e-3  # pixels whose colours differ by more, and their share in colour pictures
 LOOKED_AT = 200  # pictures that decide whether to invert, and whether there are colours
@@ -54,12 +55,20 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_picture(path: Path) -> Picture | Broken:
-    """One file, turned upright as its EXIF data say."""
+def read_picture(path: Path, max_pixels: int | None = None) -> Picture | Broken:
+    """One file, turned upright as its EXIF data say.
+
+    Args:
+        path: of the file; whatever its name, its content decides.
+        max_pixels: larger pictures are not decoded.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a decompression bomb, say
-            with Image.open(path) as opened:
+            with Image.open(path, formats=FORMATS) as opened:
+                if max_pixels is not None and opened.width * opened.height > max_pixels:
+                    size = f"{opened.width} x {opened.height}"
+                    raise ValueError(f"must have at most {max_pixels} pixels, has {size}")
                 image = ImageOps.exif_transpose(opened)
                 return _as_picture(image)
     except Exception as error:  # Pillow passes on whatever its decoders raise

@@ -1,0 +1,81 @@
+"""All that the page shows of a run, found once when it starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from airjax import runs
+from airjax.demo import dreams
+from airjax.demo.drawing import Brush
+from airjax.demo.reader import MOST_PATHS, Reader
+from airjax.errors import InputError
+
+LOOKED_AT = 6 * MOST_PATHS  # images in which typical objects and their codes are looked for
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A trained run and what the page needs of it.
+
+    Attributes:
+        run: the run.
+        reader: of its model.
+        images: uint8 ``[N, H, W]``, held out from the training; where the run's data are not to be
+            had, made up by the model.
+        held_out: which of the two.
+        brush: what objects look like.
+        codes: of the objects found in the images.
+        first: index of the image that the page shows at first.
+    """
+
+    run: runs.Run
+    reader: Reader
+    images: UInt8[np.ndarray, "N H W *C"]
+    held_out: bool
+    brush: Brush
+    codes: dreams.Codes
+    first: int
+
+    @classmethod
+    def of(cls, run: runs.Run, data_dir: Path | None = None) -> "Exhibit":
+        """Loads a run's model and reads some of its held-out images.
+
+        Raises:
+            InputError: if the model cannot be loaded.
+        """
+        reader = Reader(*run.load())
+        try:
+            images, held_out = run.data(None, None, data_dir).images, True
+        except InputError:  # moved or removed since: drawing and dreaming need no data
+            made = reader.air.sample(LOOKED_AT)
+            images, held_out = np.round(255 * np.clip(made, 0, 1)).astype(np.uint8), False
+        scenes = reader.all(images[:LOOKED_AT])
+        first = int(np.argmax(scenes.counts >= 2))  # something to see
+        brush, codes = Brush.of(scenes), dreams.codes_of(scenes)
+        return cls(run, reader, images, held_out, brush, codes, first)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image: ``(H, W)`` or ``(H, W, C)``."""
+        return self.reader.model.config.image_shape
+
+    def facts(self) -> dict[str, str]:
+        """The run in a few words."""
+        config, model = self.run.config, self.reader.model.config
+        found = {
+            "run": self.run.path.name,
+            "data": config.train.data,
+            "images": " x ".join(map(str, model.image_shape)),
+            "most objects": str(model.model_steps),
+            "estimator": config.train.estimator,
+            "seed": str(config.train.seed),
+        }
+        if (self.run.path / "evaluation.json").exists():
+            report = self.run.report()
+            found["held-out ELBO"] = f"{report['elbo']:.1f} nats an image"
+            if "count_accuracy" in report:
+                n, accuracy = report["settings"]["n"], 100 * report["count_accuracy"]
+                found["held-out count accuracy"] = f"{accuracy:.2f} % of {n} images"
+        return found

@@ -1,0 +1,31 @@
+"""The page: three tabs around the functions that make what they show."""
+
+import gradio as gr
+
+from airjax.demo import dream_tab, see_tab, views
+from airjax.demo.exhibit import Exhibit
+from airjax.errors import InputError
+
+TITLE = "airjax: what AIR sees"
+
+
+def page(exhibit: Exhibit) -> gr.Blocks:
+    """The page of a run."""
+    train = exhibit.run.config.train
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+        gr.HTML(views.header(TITLE, exhibit.run.path.name, train.data))
+        with gr.Tab("See"):
+            see_tab.build(exhibit)
+        with gr.Tab("Dream"):
+            dream_tab.build(exhibit)
+        with gr.Tab("Learning"):
+            gr.HTML(_learning(exhibit))
+    return blocks
+
+
+def _learning(exhibit: Exhibit) -> str:
+    facts = views.facts(exhibit.facts())
+    try:
+        return views.curves(exhibit.run.rows()) + facts
+    except InputError:  # of a model that was imported, say
+        return views.message("This run has no metrics: it was not trained here.") + facts

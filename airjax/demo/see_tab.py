@@ -1,0 +1,103 @@
+"""The first tab: draw, upload, or take a held-out scene; and what AIR sees in it."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from airjax.config import DIGITS
+from airjax.demo import views
+from airjax.demo.canvas import CLEAR, canvas
+from airjax.demo.drawing import drawn, strokes_from_json
+from airjax.demo.exhibit import Exhibit
+from airjax.demo.reader import MOST_PATHS
+from airjax.demo.uploads import uploaded
+from airjax.errors import InputError
+
+PATHS = 10  # K at first
+FIT = "Scale what I draw to the size of what it was trained on"
+HELP = "Draw one, several or no {things}; or upload a picture, or take a random scene {origin}."
+
+
+class See:
+    """What the tab's events do: each takes what the user gave, and K, and returns the image, what
+    was seen in it, and a message."""
+
+    def __init__(self, exhibit: Exhibit):
+        self.exhibit = exhibit
+        self.random = np.random.default_rng()
+
+    def draw(self, strokes: str, fit: bool, num_paths: int) -> tuple[Any, Any, Any]:
+        """Strokes as JSON, and whether they are scaled."""
+        try:
+            lines = strokes_from_json(strokes)
+        except InputError as error:
+            return self.refused(error)
+        return self.shown(drawn(lines, self.exhibit.brush, self.exhibit.shape, fit), num_paths)
+
+    def rescale(self, strokes: str, fit: bool, num_paths: int) -> tuple[Any, Any, Any]:
+        """As `draw`, but leaves another picture that is shown as it is."""
+        if strokes in ("", "[]"):
+            return gr.skip(), gr.skip(), gr.skip()
+        return self.draw(strokes, fit, num_paths)
+
+    def upload(self, file: str, num_paths: int) -> tuple[Any, Any, Any]:
+        """A picture file, which is removed."""
+        try:
+            image = uploaded(Path(file), self.exhibit.run.config.pictures, self.exhibit.shape)
+        except InputError as error:
+            return self.refused(error)
+        return self.shown(image, num_paths)
+
+    def take(self, last: np.ndarray, num_paths: int) -> tuple[Any, Any, Any]:
+        """A random scene, not the one that is there."""
+        images = self.exhibit.images
+        i = self.random.integers(len(images))
+        if np.array_equal(images[i], last):
+            i = (i + 1) % len(images)
+        return self.shown(images[i], num_paths)
+
+    def shown(self, image: np.ndarray, num_paths: int) -> tuple[Any, Any, Any]:
+        """An image that is there."""
+        seen = views.seen(self.exhibit.reader(image, int(num_paths)))
+        return image, seen, gr.HTML("", visible=False)
+
+    def refused(self, error: InputError) -> tuple[Any, Any, Any]:
+        """Leaves all as it was, and says why."""
+        return gr.skip(), gr.skip(), gr.HTML(views.message(str(error)), visible=True)
+
+
+def build(exhibit: Exhibit) -> None:
+    """Adds the tab's components and events."""
+    see = See(exhibit)
+    first, seen, _ = see.shown(exhibit.images[exhibit.first], PATHS)
+    image = gr.State(first)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            gr.HTML(views.note(_help(exhibit)))
+            strokes = canvas(exhibit.shape, exhibit.brush)
+            fit = gr.Checkbox(True, label=FIT, container=False)
+            with gr.Row():
+                take = gr.Button("Random scene", size="md", min_width=120, elem_id="random-scene")
+                upload = gr.UploadButton("Upload a picture", size="md", min_width=120)
+            message = gr.HTML("", visible=False, elem_id="message")
+        with gr.Column(scale=3, min_width=300):
+            result = gr.HTML(seen, elem_id="seen")
+            paths = gr.Slider(
+                1, MOST_PATHS, PATHS, step=1, label="K, samples of the guide", elem_id="paths",
+                info="The posterior over the number of objects is averaged over them.",
+            )  # fmt: skip
+    found, last = [image, result, message], "always_last"
+    drawing, quiet = [strokes, fit, paths], "hidden"
+    strokes.submit(see.draw, drawing, found, trigger_mode=last, show_progress=quiet)
+    fit.input(see.rescale, drawing, found, trigger_mode=last, show_progress=quiet)
+    upload.upload(see.upload, [upload, paths], found).then(None, js=CLEAR)
+    take.click(see.take, [image, paths], found, show_progress=quiet).then(None, js=CLEAR)
+    paths.input(see.shown, [image, paths], found, trigger_mode=last, show_progress=quiet)
+
+
+def _help(exhibit: Exhibit) -> str:
+    things = "digits" if exhibit.run.config.train.data in DIGITS else "objects"
+    origin = "that was held out" if exhibit.held_out else "that the model makes up"
+    return HELP.format(things=things, origin=origin)

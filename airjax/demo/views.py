@@ -1,0 +1,188 @@
+"""What the page shows, as HTML: pictures with boxes, objects in their windows, bars, curves.
+
+Pictures are part of the text (``data:`` addresses), so that no file of them is ever written.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from matplotlib.figure import Figure
+from PIL import Image
+
+from airjax import plots
+from airjax.demo.reader import windows_of
+from airjax.plots import STEP_COLOURS
+from airjax.scenes import Scenes
+
+
+def header(title: str, run: str, data: str) -> str:
+    """The page's first lines."""
+    told = f"run <b>{_text(run)}</b>, trained on <b>{_text(data)}</b> without labels"
+    return f'<div class="air-header"><h1>{_text(title)}</h1><p>{told}</p></div>'
+
+
+def seen(scene: Scenes) -> str:
+    """What was read in one image: the count, the image with boxes, the reconstruction, the objects
+    and the posterior over the count."""
+    count, probabilities = int(scene.counts[0]), scene.count_probs[0]
+    boxes = scene.boxes[0][:count]
+    return _div(
+        "air-seen",
+        headline(count, float(probabilities[count])),
+        _div(
+            "air-pair",
+            picture(scene.images[0] / 255, boxes, caption="image, with each step's window"),
+            picture(scene.reconstructions[0], caption="what AIR made of it"),
+        ),
+        bars(probabilities),
+        objects(scene),
+    )
+
+
+def headline(count: int, probability: float) -> str:
+    """The most probable count in words."""
+    found = f"<b>{_objects(count)}</b>, with probability {probability:.3f}"
+    return f'<p class="air-count" data-count="{count}">{found}</p>'
+
+
+def objects(scene: Scenes) -> str:
+    """Each object: its window in the image beside the image decoded from its code."""
+    count, looked_at, decoded = int(scene.counts[0]), windows_of(scene), scene.windows[0]
+    cards = []
+    for t in range(count):
+        pair = _div("air-pair", picture(looked_at[t]), picture(decoded[t]))
+        told = f"step {t + 1}: there with probability {scene.probabilities[0, t]:.3f}"
+        cards.append(
+            f'<figure class="air-object" style="border-color:{_colour(t)}">'
+            f"{pair}<figcaption>{told}</figcaption></figure>"
+        )
+    if not cards:
+        return ""
+    title = "<h3>Objects: what was looked at, and what its code is decoded to</h3>"
+    return _div("air-block", title, _div("air-objects", *cards))
+
+
+def bars(probabilities: Float[np.ndarray, " counts"]) -> str:
+    """The posterior over the count as a bar chart, lying on its side: it fits any width."""
+    rows = []
+    for n, p in enumerate(probabilities.tolist()):
+        rows.append(
+            f'<div class="air-bar" data-count="{n}" data-probability="{p:.4f}">'
+            f'<span>{n}</span><div><i style="width:{100 * p:.2f}%"></i></div>'
+            f"<span>{p:.3f}</span></div>"
+        )
+    return _div("air-block", "<h3>Posterior over the number of objects</h3>", *rows)
+
+
+def picture(
+    pixels: Shaped[np.ndarray, "H W *C"],
+    boxes: Float[np.ndarray, "n 4"] | None = None,
+    caption: str = "",
+) -> str:
+    """An image as large as there is room, with boxes in the steps' colours.
+
+    Args:
+        pixels: in [0, 1].
+        boxes: x0, y0, x1, y1 in pixels.
+        caption: below it.
+    """
+    height, width = pixels.shape[:2]
+    outlines = []
+    for t, (x0, y0, x1, y1) in enumerate(np.zeros((0, 4)) if boxes is None else boxes.tolist()):
+        outlines.append(
+            f'<rect x="{x0:.2f}" y="{y0:.2f}" width="{x1 - x0:.2f}" height="{y1 - y0:.2f}" '
+            f'fill="none" stroke="{_colour(t)}" stroke-width="2.5" '
+            f'vector-effect="non-scaling-stroke"></rect>'
+        )
+    drawn = (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{_text(caption)}">'
+        f'<image href="{_png(pixels)}" width="{width}" height="{height}"></image>'
+        f"{''.join(outlines)}</svg>"
+    )
+    told = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
+    return f'<figure class="air-picture">{drawn}{told}</figure>'
+
+
+def dreamt(
+    scene: Float[np.ndarray, "H W *C"],
+    boxes: Float[np.ndarray, "n 4"],
+    line: Float[np.ndarray, "m w w *C"],
+) -> str:
+    """A decoded scene, and the line between the codes of its first two objects, decoded."""
+    title = "<h3>From the code of object 1 to that of object 2</h3>"
+    strip = _div("air-strip", *(picture(window) for window in line))
+    return _div("air-seen air-dream", picture(scene, boxes, "the decoded scene"), title, strip)
+
+
+def gallery(pictures: Sequence[Float[np.ndarray, "H W *C"]]) -> str:
+    """Pictures in rows."""
+    return _div("air-gallery", *(picture(one) for one in pictures))
+
+
+def curves(rows: Sequence[dict[str, Any]]) -> str:
+    """How a run learned; on a narrow screen one curve above the other.
+
+    Args:
+        rows: of ``metrics.jsonl``.
+    """
+    wide, narrow = (_figure(plots.curves(rows, stacked)) for stacked in (False, True))
+    return (
+        f'<picture class="air-curves"><source media="(max-width: 640px)" srcset="{narrow}">'
+        f'<img src="{wide}" alt="ELBO and count accuracy against training steps"></picture>'
+    )
+
+
+def facts(pairs: dict[str, str]) -> str:
+    """A table of two columns."""
+    lines = (
+        f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in pairs.items()
+    )
+    return f'<table class="air-facts"><tbody>{"".join(lines)}</tbody></table>'
+
+
+def note(text: str) -> str:
+    """A line of help."""
+    return f'<p class="air-note">{_text(text)}</p>'
+
+
+def message(text: str) -> str:
+    """Something that the user can put right."""
+    return f'<p class="air-message" role="alert">{_text(text)}</p>'
+
+
+def _objects(count: int) -> str:
+    return {0: "no object", 1: "1 object"}.get(count, f"{count} objects")
+
+
+def _colour(t: int) -> str:
+    return STEP_COLOURS[t % len(STEP_COLOURS)]
+
+
+def _div(name: str, *parts: str) -> str:
+    return f'<div class="{name}">{"".join(parts)}</div>'
+
+
+def _text(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _png(pixels: Shaped[np.ndarray, "H W *C"]) -> str:
+    shown = np.clip(plots.viewable(pixels), 0, 1)
+    content = io.BytesIO()
+    Image.fromarray(np.round(255 * shown).astype(np.uint8)).save(content, "PNG")
+    return _data_address(content)
+
+
+def _figure(figure: Figure) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=160)
+    return _data_address(content)
+
+
+def _data_address(png: io.BytesIO) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
