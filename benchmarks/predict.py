@@ -1,52 +1,106 @@
-"""Images a second and memory of ``AIR.predict_batches`` on a memory map of many images:
-``python benchmarks/predict.py RUN [--images 100000] [--repeats 3]``, RUN trained on multi-mnist.
+"""Images a second and memory of ``AIR.predict_batches`` on a memory map of many images, and Pyro's
+guide on the same images: ``python benchmarks/predict.py RUN --out FILE.json``.
+
+RUN was trained on multi-mnist. Pyro's guide (`pyro_air.py`, untrained: that makes no difference to
+its time) samples counts once an image; ours also averages the posterior over ``n_samples`` paths,
+reads the mean path, decodes its objects and puts boxes around them.
 """
 
-import argparse
 import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import common
 import numpy as np
+import tyro
 
 from airjax import AIR, data
 
-TOLD = 10_000  # scenes of the test set, over and over
+
+@dataclass(frozen=True)
+class Args:
+    """What to measure.
+
+    Attributes:
+        run: folder of a run on multi-mnist.
+        images: number of images, the 10,000 of the test set over and over.
+        pyro_images: number of those that Pyro's guide reads; 0 leaves it out.
+        repeats: how often.
+        out: JSON file for the results.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    images: int = 100_000
+    pyro_images: int = 20_000
+    repeats: int = 5
+    out: Path | None = None
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
-    air, scenes = AIR.load(arguments.run), data.load("multi-mnist", "test")
+def rates(read: Callable[[], object], n: int, repeats: int) -> list[float]:
+    """Images a second, at each turn."""
+    found = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        read()
+        found.append(n / (time.perf_counter() - begin))
+    return found
+
+
+def memory() -> float:
+    """Most memory of this process so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def main(args: Args) -> None:
+    """Measures, prints and writes."""
+    scenes = data.load("multi-mnist", "test")
+    results, right = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "images.npy"
-        shape = (arguments.images, *scenes.image_shape)
+        path, shape = Path(folder) / "images.npy", (args.images, *scenes.image_shape)
         images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
         for start in range(0, len(images), len(scenes)):
             part = images[start : start + len(scenes)]
             part[:] = scenes.images[: len(part)]
         del images
         mapped = np.load(path, mmap_mode="r")
-        for _ in air.predict_batches(mapped[:1000]):  # compiles
-            pass
-        rates = []
-        for _ in range(arguments.repeats):
-            begin = time.perf_counter()
-            counts = np.concatenate([s.counts for s in air.predict_batches(mapped)])
-            rates.append(len(mapped) / (time.perf_counter() - begin))
-    right = np.mean(counts[: len(scenes)] == scenes.counts[: len(counts)])
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{len(mapped)} images of {shape[1]} x {shape[2]}, K = {air.n_samples} paths, "
-          f"{arguments.repeats} times: median {statistics.median(rates):.0f} images/s "
-          f"({min(rates):.0f} to {max(rates):.0f}), at most {memory:.2f} GB, "
-          f"{100 * right:.2f} % of counts right")  # fmt: skip
+        for k in (5, 1):
+            name = f"AIR.predict_batches, n_samples = {k}"
+            air = AIR.load(args.run)
+            air.set_params(n_samples=k)
+            counts = air.predict(scenes.images).counts  # compiles
+            right[name] = float(np.mean(counts == scenes.counts))
+
+            def read(air=air):
+                return sum(len(found.counts) for found in air.predict_batches(mapped))
+
+            results[name] = rates(read, len(mapped), args.repeats)
+        gigabytes = memory()
+        if args.pyro_images:  # imported last: its memory is not ours
+            import pyro_air
+
+            guide, _ = pyro_air.trainer(common.TUTORIAL, scenes.images[:64], 64)
+            some = mapped[: args.pyro_images]
+            pyro_air.counts(guide, some[:1000])
+            results["Pyro's guide, one sample"] = rates(
+                lambda: pyro_air.counts(guide, some), len(some), args.repeats
+            )
+    rows = []
+    for name, values in results.items():
+        accuracy = f"{100 * right[name]:.2f} %" if name in right else "-"
+        median = f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
+        rows.append([name, median, accuracy])
+    head = ["", "images/s: median (lowest to highest)", "counts right, 10,000 test scenes"]
+    print(common.table(head, rows))
+    print(f"\n{len(mapped)} images of {shape[1]} x {shape[2]}; at most {gigabytes:.2f} GB (ours)")
+    settings = {k: v for k, v in vars(args).items() if k != "out"}
+    found = {"images_per_second": results, "count_accuracy": right, "gigabytes": gigabytes}
+    common.write(args.out, settings, found)
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Args))

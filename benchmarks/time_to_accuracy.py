@@ -1,0 +1,182 @@
+"""Seconds of training until counts are right: ours with the default settings, and Pyro's.
+
+    python benchmarks/time_to_accuracy.py --out FOLDER
+
+Counts are checked every 250 steps on 10,000 of the training scenes, one sample of the guide each
+(the tutorial's measure), and on 10,000 held-out scenes (most probable count, K = 5 paths). The
+seconds are those of training: compilation is told beside them, checking is left out. Pyro's run
+(the same model, `pyro_air.py`) ends at a time limit; what it would still need is worked out from
+the steps that the tutorial's own curve takes, and marked so. Writes time_to_accuracy.json and .png.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from airjax import data
+from airjax.config import Config, ProgressConfig, TrainConfig
+from airjax.data.dataset import Dataset
+from airjax.infer import read
+from airjax.train import Trainer
+
+LEVELS = (0.95, 0.98, 0.985, 0.987, 0.99)
+SCENES = 10_000
+# read off the right panel of figure 3 of the tutorial: steps at which its curve passes a level
+TUTORIAL_STEPS = {0.95: 8_000, 0.987: 100_000}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to measure.
+
+    Attributes:
+        seeds: of our runs.
+        steps: of our runs, unless the default.
+        every: steps between two checks.
+        pyro_seconds: of Pyro's training; 0 leaves it out.
+        pyro_rate: learning rate of Pyro's training, 10 times that for the baselines; the tutorial's
+            unless given.
+        out: folder for the results.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    steps: int | None = None
+    every: int = 250
+    pyro_seconds: float = 300.0
+    pyro_rate: float = 1e-4
+    out: Path = Path(".")
+
+
+def ours(args: Args, seed: int, train: Dataset, test: Dataset) -> list[Row]:
+    """What one of our runs came to at each check."""
+    config = Config(
+        TrainConfig(data="multi-mnist", seed=seed, steps=args.steps),
+        progress=ProgressConfig(args.every, 10**9, 10**9),
+    )
+    trainer, rows = Trainer(config, train.images), []
+    for state, row in trainer.run(trainer.init()):
+        programs = trainer.programs(state)
+        seen = read(*programs, train.images[:SCENES], num_paths=1)
+        unseen = read(*programs, test.images[:SCENES], num_paths=5)
+        rows.append(
+            row
+            | {
+                "train": float(np.mean(seen.sampled_count == train.counts[:SCENES])),
+                "test": float(np.mean(unseen.count == test.counts[:SCENES])),
+            }
+        )
+        print(f"seed {seed}: {told(rows[-1])}", flush=True)
+    return rows
+
+
+def pyros(args: Args, train: Dataset, test: Dataset) -> list[Row]:
+    """What Pyro's run came to at each check; both accuracies are those of one sample."""
+    import pyro_air
+
+    rates = args.pyro_rate, 10 * args.pyro_rate
+    air, run = pyro_air.trainer(common.TUTORIAL, train.images, 64, 0, *rates)
+    rows, seconds, step = [], 0.0, 0
+    while seconds < args.pyro_seconds:
+        begin = time.perf_counter()
+        elbo = run(args.every)
+        seconds, step = seconds + time.perf_counter() - begin, step + args.every
+        accuracies = {
+            name: float(np.mean(pyro_air.counts(air, x.images[:SCENES]) == x.counts[:SCENES]))
+            for name, x in (("train", train), ("test", test))
+        }
+        rows.append({"step": step, "seconds": seconds, "elbo": elbo} | accuracies)
+        print(f"Pyro: {told(rows[-1])}", flush=True)
+    return rows
+
+
+def told(row: Row) -> str:
+    """A check, in a line."""
+    return (
+        f"step {row['step']}, {row['seconds']:.1f} s, ELBO {row['elbo']:.1f}, counts right: "
+        f"{100 * row['train']:.2f} % of training scenes, {100 * row['test']:.2f} % held out"
+    )
+
+
+def reached(rows: list[Row], part: str, level: float) -> str:
+    """Seconds and steps until a level; a dash where it was not reached."""
+    row = next((row for row in rows if row[part] >= level), None)
+    return "-" if row is None else f"{row['seconds']:.0f} s ({row['step']:,})"
+
+
+def tables(runs: dict[str, list[Row]]) -> str:
+    """Of each run, when each level was reached, on training and on held-out scenes."""
+    head = ["", *(f"{100 * level:g} %" for level in LEVELS), "at the end", "compilation"]
+    texts = []
+    for part, title in (("train", "10,000 training scenes"), ("test", "10,000 held-out scenes")):
+        lines = []
+        for name, rows in runs.items():
+            last = rows[-1]
+            end = f"{100 * last[part]:.2f} % ({last['seconds']:.0f} s)"
+            compiling = rows[0].get("compile_seconds")
+            times = [reached(rows, part, level) for level in LEVELS]
+            lines.append([name, *times, end, "-" if compiling is None else f"{compiling:.1f} s"])
+        texts.append(f"{title}\n\n" + common.table(head, lines))
+    return "\n\n".join(texts)
+
+
+def needed(rows: list[Row]) -> str:
+    """What Pyro's run would need by the tutorial's curve: worked out, not measured."""
+    each = rows[-1]["seconds"] / rows[-1]["step"]
+    parts = (
+        f"{100 * level:g} % after about {steps:,} steps, here {steps * each / 3600:.1f} h"
+        for level, steps in TUTORIAL_STEPS.items()
+    )
+    return (
+        f"Pyro: {1000 * each:.0f} ms a step, stopped after {rows[-1]['step']:,} steps. NOT "
+        f"MEASURED, from the steps of the tutorial's own curve: {'; '.join(parts)}."
+    )
+
+
+def draw(runs: dict[str, list[Row]]) -> Figure:
+    """Errors against seconds of training, on logarithmic axes."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, part in zip(figure.subplots(1, 2, sharey=True), ("train", "test"), strict=True):
+        for name, rows in runs.items():
+            errors = [100 * (1 - row[part]) for row in rows]
+            axes.plot([row["seconds"] for row in rows], errors, label=name)
+        axes.axhline(1.3, color="grey", linestyle=":", label="98.7 %")
+        axes.set(xscale="log", yscale="log", xlabel="seconds of training")
+        axes.set(title={"train": "training scenes", "test": "held-out scenes"}[part])
+        axes.grid(alpha=0.3, which="both")
+    figure.axes[0].set_ylabel("wrong counts, %")
+    figure.axes[0].legend(fontsize=8)
+    return figure
+
+
+def main(args: Args) -> None:
+    """Trains, prints, draws and writes."""
+    train, test = data.load("multi-mnist", "train"), data.load("multi-mnist", "test")
+    runs: dict[str, list[Row]] = {}
+    others: dict[str, Callable[[], list[Row]]] = {
+        f"airjax, seed {seed}": lambda seed=seed: ours(args, seed, train, test)
+        for seed in args.seeds
+    }
+    if args.pyro_seconds:
+        others["Pyro"] = lambda: pyros(args, train, test)
+    for name, run in others.items():
+        runs[name] = run()
+    print("\n" + tables(runs))
+    if "Pyro" in runs:
+        print("\n" + needed(runs["Pyro"]))
+    args.out.mkdir(parents=True, exist_ok=True)
+    draw(runs).savefig(args.out / "time_to_accuracy.png", dpi=110)
+    settings = {k: v for k, v in vars(args).items() if k != "out"}
+    settings |= {"config": replace(Config(TrainConfig(data="multi-mnist")))}
+    common.write(args.out / "time_to_accuracy.json", settings, runs)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
