@@ -61,7 +61,7 @@ class Args:
 def ours(config: Config, images: np.ndarray) -> Run:
     """Training with these settings, as `airjax train` does it."""
     trainer = Trainer(config, images)
-    chunk, state = jax.jit(trainer.chunk, donate_argnums=0), trainer.init()
+    chunk, state = jax.jit(trainer.chunk), trainer.init()
 
     def run(steps: int) -> None:
         nonlocal state

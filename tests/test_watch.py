@@ -14,7 +14,14 @@ from test_session import FLAGS, learned, stop_after
 
 from airjax import session
 from airjax.cli import main
-from airjax.config import Config, EstimatorConfig, ModelConfig, TrainConfig, TriesConfig
+from airjax.config import (
+    Config,
+    EstimatorConfig,
+    ModelConfig,
+    ProgressConfig,
+    TrainConfig,
+    TriesConfig,
+)
 from airjax.likelihood import Likelihood
 from airjax.runs import Run
 from airjax.train import Trainer, empty_elbo
@@ -99,19 +106,56 @@ def test_the_empty_models_elbo_is_that_of_its_distributions():
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (8, 5, 6)).astype(np.uint8)
     trainer = Trainer(Config(TrainConfig(steps=10, batch_size=2), TINY), images)
-    state = trainer.init()
+    chunk = jax.jit(trainer.chunk, static_argnames="careful")
+    state, _ = chunk(trainer.init(), trainer.images, jnp.array(2))
     with monkeypatch.context() as patch:
         patch.setattr("airjax.train.to_unit", lambda images: images * jnp.nan)
-        after, elbo = jax.jit(trainer.step)(state, trainer.images)
-        assert not np.isfinite(elbo) and int(after.skipped_steps) == 1 and int(after.step) == 1
+        after, elbo = jax.jit(trainer.careful_step)(state, trainer.images)
+        assert not np.isfinite(elbo) and int(after.skipped_steps) == 1 and int(after.step) == 3
         _, mean = jax.jit(trainer.chunk)(state, trainer.images, jnp.array(2))
         assert np.isnan(mean)
-    params = trainer.svi.get_params
-    np.testing.assert_equal(leaves(params(after.svi)), leaves(params(state.svi)))
-    once, _ = trainer.chunk(after, trainer.images, jnp.array(1))  # the first learning rate is 0
-    again, elbo = trainer.chunk(once, trainer.images, jnp.array(1))
+    optim_state = [leaves(s.svi.optim_state) for s in (after, state)]
+    np.testing.assert_equal(*optim_state)
+    again, elbo = chunk(after, trainer.images, jnp.array(1), careful=True)
     assert np.isfinite(elbo) and int(again.skipped_steps) == 1
-    assert not np.array_equal(leaves(params(again.svi))[0], leaves(params(state.svi))[0])
+    assert not np.array_equal(leaves(again.svi.optim_state)[1], leaves(after.svi.optim_state)[1])
+
+
+def test_careful_steps_are_the_steps_where_all_is_finite():
+    images = np.random.default_rng(0).integers(0, 256, (8, 5, 6)).astype(np.uint8)
+    trainer = Trainer(Config(TrainConfig(steps=10, batch_size=2), TINY), images)
+    chunk = jax.jit(trainer.chunk, static_argnames="careful")
+    state = trainer.init()
+    (fast, elbo), (careful, same) = (
+        chunk(state, trainer.images, jnp.array(6), careful=careful) for careful in (False, True)
+    )
+    np.testing.assert_allclose(elbo, same, rtol=1e-5)
+    assert int(careful.skipped_steps) == 0 and careful.is_finite
+    params = [leaves(trainer.svi.get_params(s.svi)) for s in (fast, careful)]
+    for one, other in zip(*params, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_a_chunk_with_an_infinite_gradient_is_taken_again_and_training_goes_on(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (8, 5, 6)).astype(np.uint8)
+    progress = ProgressConfig(progress_every=4, eval_every=8, save_every=8)
+    config = Config(TrainConfig(steps=8, batch_size=2), TINY, progress=progress)
+    trainer, step = Trainer(config, images), Trainer.step
+
+    def bad_at_five(self, state, images):  # a gradient that no ELBO tells of
+        after, elbo = step(self, state, images)
+        bad = jnp.where(state.step == 5, jnp.inf, 1.0)
+        optim_state = jax.tree.map(
+            lambda x: x * bad if jnp.issubdtype(x.dtype, jnp.floating) else x,
+            after.svi.optim_state,
+        )
+        return after._replace(svi=after.svi._replace(optim_state=optim_state)), elbo
+
+    monkeypatch.setattr(Trainer, "step", bad_at_five)
+    states, rows = zip(*trainer.run(trainer.init()), strict=True)
+    assert [row["skipped_steps"] for row in rows] == [0, 1]
+    assert [int(state.step) for state in states] == [4, 8]  # and the first is still to be read
+    assert states[-1].is_finite and np.isfinite([row["elbo"] for row in rows]).all()
 
 
 def leaves(tree):
