@@ -5,6 +5,7 @@ Only this file turns arguments into calls and errors into exit statuses.
 
 import dataclasses
 import functools
+import gc
 import inspect
 import os
 import re
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments[0] not in COMMANDS:
         fail(f"the command must be one of {', '.join(COMMANDS)}, got {arguments[0]}")
     try:
-        _keep_compiled()
+        _start_fast()
         if arguments[0] == "train" and arguments[1:2] and not arguments[1].startswith("-"):
             arguments = ["train", "--data", *arguments[1:]]
         command = _with_defaults(COMMANDS[arguments[0]], arguments[1:])
@@ -66,12 +67,14 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def _keep_compiled() -> None:
-    """Has JAX keep what it compiles in airjax's cache, so that a second run starts at once."""
+def _start_fast() -> None:
+    """Has JAX keep all that it compiles in airjax's cache, for a second run to start at once; and
+    has Python look for garbage less often, since tracing makes many objects that stay."""
     from airjax.data.cache import cache_dir
 
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    gc.set_threshold(100_000)
 
 
 def _overview() -> str:
