@@ -67,5 +67,5 @@ def flag(argument: str) -> str:
 
 def fail(message: str) -> NoReturn:
     """Ends the program as every mistake of a user ends it."""
-    print(f"airjax: {message}", file=sys.stderr)
+    print(f"airjax: {' '.join(message.splitlines())}", file=sys.stderr)
     raise SystemExit(2)

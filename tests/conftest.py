@@ -20,6 +20,7 @@ from airjax.train import untrained
 # many tests compile the same programs; the folder is not in git, and begins empty in a clean clone
 CACHE = Path(__file__).parent.parent / ".pytest_cache" / "xla"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"  # of child processes
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 TINY = ModelConfig(
