@@ -59,7 +59,7 @@ class Args:
         out: folder for gradient_variance.json and gradient_variance.png.
     """
 
-    points: tuple[int, ...] = (200, 1000, 6000)
+    points: tuple[int, ...] = (200, 1000, 4000)
     draws: int = 200
     batch_size: int = 64
     seed: int = 0
