@@ -70,8 +70,10 @@ class Guide(eqx.Module):
             images: in [0, 1].
             z_pres_prior: the model's; not used here.
             exploration: epsilon, a probability: the count is drawn from
-                ``(1 - epsilon) q(n) + epsilon / (T + 1)`` and not from q(n). So no count is given
-                up before the other networks have had time to make something of it.
+                ``(1 - epsilon) q(n) + epsilon r(n)`` and not from q(n), with r(n) in proportion to
+                1/n, n = 1 .. T. So no count is given up before the other networks have had time to
+                make something of it; and the windows of n objects are asked more often to do
+                without further ones than to leave an object to these.
         """
         networks = cast(GuideNetworks, eqx_module("guide", self.networks))
         images = self.likelihood.registered().less_ground(images)
@@ -114,8 +116,7 @@ class Guide(eqx.Module):
         rnn = networks.rnn(from_image, last.latents, last.rnn)
         p, where_loc, where_scale = networks.predict(rnn.h)
 
-        # a uniform count that has reached t goes on with the probability p_explored
-        p_explored = (self.config.model_steps - t) / (self.config.model_steps - t + 1)
+        p_explored = goes_on(t, self.config.model_steps)
         explores = jax.nn.sigmoid(last.log_odds)
         p_mixed = (1 - explores) * p + explores * p_explored
         # in logarithms: a ratio of small p's has no finite gradient in float32
@@ -171,6 +172,13 @@ class Guide(eqx.Module):
         """Location and scale of z_what, read off the window x_att."""
         x_att = image_to_window(z_where, images, self.config.window_size)
         return networks.encoder(x_att)
+
+
+def goes_on(t: int, steps: int) -> float:
+    """The probability that the explored count, n = 1 .. T in proportion to 1/n, is above t when it
+    is at least t."""
+    r = [0.0, *(1 / n for n in range(1, steps + 1))]
+    return sum(r[t + 1 :]) / sum(r[t:])
 
 
 class AttendGuide(Guide):

@@ -78,7 +78,7 @@ def test_every_weight_has_a_gradient(tiny_images):
         assert jnp.any(gradient != 0), jax.tree_util.keystr(path)
 
 
-def test_exploration_draws_the_count_from_a_mixture_with_the_uniform(tiny_images):
+def test_exploration_draws_the_count_from_a_mixture_with_1_over_n(tiny_images):
     _, guide = untrained(dataclasses.replace(TINY, model_steps=3), 0)
 
     def count_probs(epsilon):
@@ -87,8 +87,9 @@ def test_exploration_draws_the_count_from_a_mixture_with_the_uniform(tiny_images
         return jnp.exp(log_count_probs(jnp.stack([q[f"z_pres_{t}"]["fn"].probs for t in range(3)])))
 
     own = count_probs(0.0)
-    np.testing.assert_allclose(count_probs(0.4), 0.6 * own + 0.4 / 4, rtol=1e-5)
-    np.testing.assert_allclose(count_probs(1.0), 1 / 4, rtol=1e-5)
+    explored = np.array([0, 6, 3, 2])[:, None] / 11
+    np.testing.assert_allclose(count_probs(0.4), 0.6 * own + 0.4 * explored, rtol=1e-5)
+    np.testing.assert_allclose(count_probs(1.0) - explored, 0, atol=1e-6)
 
 
 def test_gradients_stay_finite_where_an_object_is_out_of_the_question(tiny_images):
