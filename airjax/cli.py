@@ -96,10 +96,11 @@ def _with_defaults(command: Callable[..., None], arguments: list[str]) -> Callab
     """Defaults that depend on other flags: ``train --resume RUN`` has the run's settings, so that
     what differs in the end is what the user gave; else ``--guide`` depends on the data; and
     ``data`` composes each kind of scene in its own way."""
-    if command is commands.data and "sprites" in arguments:
+    if command is commands.data:
         from airjax.data import SCENES
 
-        return _with(command, scenes=SCENES["sprites"])
+        names = [argument for argument in arguments if argument in SCENES]
+        return _with(command, scenes=SCENES[names[0]]) if names else command
     if command is not commands.train:
         return command
     found = re.search(r"(?:^|\0)--resume[=\0]([^\0]+)", "\0".join(arguments))

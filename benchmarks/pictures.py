@@ -2,7 +2,7 @@
 what is in others, and scores the tables: ``python benchmarks/pictures.py CASE ... --out FOLDER``.
 
 Cases: sprites (RGB, 64 x 64, 0 to 4 sprites), gradient (multi-MNIST on a fixed gradient ground),
-noise (multi-MNIST and Gaussian noise, sd 0.1), both, wide (40 x 72), large (512 x 512, 60 to 120
+noise (multi-MNIST and Gaussian noise, sd 0.1), wide (40 x 72), large (512 x 512, 60 to 120
 digits, trained on crops). Writes FOLDER/<case>/result.json and prints a table.
 """
 
@@ -149,8 +149,9 @@ def main() -> None:
             r = run(name, seed, arguments.flags, arguments.out / name)
             path = arguments.out / name / f"result-{seed}.json"
             path.write_text(json.dumps(r, indent=2) + "\n")
+            flags = f"`{r['flags'].strip()}`" if r["flags"].strip() else "none"
             print(
-                f"| {name} | {seed} | `{r['flags'].strip()}` | {100 * r['count_accuracy']:.1f} % | "
+                f"| {name} | {seed} | {flags} | {100 * r['count_accuracy']:.1f} % | "
                 f"{100 * r['relative_count_error']:.1f} % | {r['ap50']:.3f} | {r['train_s']:.0f} |",
                 flush=True,
             )

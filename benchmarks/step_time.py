@@ -176,9 +176,11 @@ def growth_table(found: list[dict]) -> str:
     for row in found:
         seconds = row["seconds"]
         medians = [f"{1000 * statistics.median(v):.1f}" for v in seconds.values()]
-        ratio = [f"{common.median_ratio(seconds[PYRO], seconds['count']):.1f}"]
+        ratio = []
+        if PYRO in seconds:
+            ratio = [f"{common.median_ratio(seconds[PYRO], seconds['count']):.1f}"]
         size = [row["batch"], row["T"], f"{row['image']} x {row['image']}"]
-        rows.append([*size, *medians, *(ratio if PYRO in seconds else [])])
+        rows.append([*size, *medians, *ratio])
     names = [f"{name}, ms" for name in found[0]["seconds"]]
     last = ["Pyro / count"] if PYRO in found[0]["seconds"] else []
     return common.table(["batch", "T", "image", *names, *last], rows)
