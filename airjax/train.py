@@ -98,15 +98,22 @@ def annealed(config: Config, step: ArrayLike) -> float | Array:
     return values[anneal.anneal_prior]
 
 
-def exploration(config: Config, step: ArrayLike) -> Float[Array, ""]:
-    """The guide's epsilon at a step (may be traced): from 1 down to the floor, and at last 0.
+def exploration(config: Config, step: ArrayLike) -> Float[Array, " counts"]:
+    """The guide's e(n) at a step (may be traced): its sum falls from 1 to the floor, and is at last
+    0. While it falls all counts are explored alike, then 1 .. T in proportion to 1/n.
 
     The floor keeps every count's windows learning. Without it, an image whose digit was left to the
-    second window stays so for ever: the first one, empty, is never asked to hold it.
+    second window stays so for ever: the first one, empty, is never asked to hold it. The count 1
+    asks that; larger ones ask the first window to stay away, and so must not be explored as often.
+    At the beginning they have to be: a lone window would learn to hold two objects.
     """
+    n = np.arange(config.model.model_steps + 1)
+    alike, fewer = np.ones(len(n)), 1 / np.maximum(n, 1) * (n > 0)
     falling = 1 - jnp.asarray(step) / config.estimator.exploration_steps
+    floor = config.estimator.exploration_floor
+    explored = jnp.where(falling > floor, alike / alike.sum(), fewer / fewer.sum())
     explores = jnp.asarray(step) < EXPLORING * config.train.num_steps
-    return jnp.where(explores, jnp.maximum(falling, config.estimator.exploration_floor), 0.0)
+    return jnp.where(explores, jnp.maximum(falling, floor), 0.0) * explored
 
 
 def to_unit(images: UInt8[Array, "N H W *C"]) -> Float[Array, "N H W *C"]:
