@@ -200,7 +200,7 @@ class EstimatorConfig:
 
     particles: int = 1
     exploration_steps: int = 1000
-    exploration_floor: float = 0.1
+    exploration_floor: float = 0.05
     baselines: bool = True
     baseline_learning_rate: Annotated[float, tyro.conf.arg(aliases=("-blr",))] = 0.01
 

@@ -5,6 +5,7 @@ before. At each step it says whether there is a further object (z_pres) and wher
 window x_att is cut out of the image, and an encoder reads the object's code (z_what) off it.
 """
 
+import math
 from typing import NamedTuple, cast
 
 import equinox as eqx
@@ -26,13 +27,11 @@ WIDER = 2  # how much more than a window is looked at, along each axis
 
 class GuideState(NamedTuple):
     """What one step of the guide hands to the next; ``log_odds``, given the steps so far, are those
-    of the count being explored and not the guide's own; ``goes_on`` are the probabilities that an
-    explored count, at least t, is above t; ``left`` is what the windows so far leave of the image.
-    """
+    of the count being explored and not the guide's own; ``left`` is what the windows so far leave
+    of the image."""
 
     rnn: LSTMState
     log_odds: Float[Array, " N"]
-    goes_on: Float[Array, " T"]
     z_pres: Float[Array, " N"]
     z_where: Float[Array, "N 3"]
     z_what: Float[Array, "N Z"]
@@ -70,9 +69,9 @@ class Guide(eqx.Module):
         Args:
             images: in [0, 1].
             z_pres_prior: the model's; not used here.
-            exploration: e(n), n = 0 .. T, or one value for all: the count is drawn from
-                ``(1 - epsilon) q(n) + e(n)`` with epsilon, the sum of e, and not from q(n). So no
-                count is given up before the other networks have had time to make something of it.
+            exploration: epsilon, a probability: the count is drawn from
+                ``(1 - epsilon) q(n) + epsilon / (T + 1)`` and not from q(n). So no count is given
+                up before the other networks have had time to make something of it.
         """
         networks = cast(GuideNetworks, eqx_module("guide", self.networks))
         images = self.likelihood.registered().less_ground(images)
@@ -91,14 +90,10 @@ class Guide(eqx.Module):
         exploration: ArrayLike = 0.0,
     ) -> tuple[Float[Array, "N gates"], GuideState]:
         """What is read of the image once, and the state before the first step."""
-        n = len(images)
-        e = jnp.broadcast_to(jnp.asarray(exploration, float), self.config.model_steps + 1)
-        at_least = jnp.cumsum(e[::-1])[::-1]  # of an explored count, t = 0 .. T
-        epsilon = jnp.minimum(at_least[0], 1)  # the sum may round to more
+        n, epsilon = len(images), jnp.asarray(exploration, float)
         state = GuideState(
             rnn=networks.rnn.initial_state(n),
             log_odds=jnp.broadcast_to(jnp.log(epsilon) - jnp.log1p(-epsilon), (n,)),
-            goes_on=at_least[1:] / jnp.maximum(at_least[:-1], jnp.finfo(e.dtype).tiny),
             z_pres=jnp.ones(n),
             z_where=jnp.broadcast_to(networks.z_where_init, (n, 3)),
             z_what=jnp.broadcast_to(networks.z_what_init, (n, self.config.encoder_latent_size)),
@@ -119,12 +114,13 @@ class Guide(eqx.Module):
         rnn = networks.rnn(from_image, last.latents, last.rnn)
         p, where_loc, where_scale = networks.predict(rnn.h)
 
+        # a uniform count that has reached t goes on with the probability p_explored
+        p_explored = (self.config.model_steps - t) / (self.config.model_steps - t + 1)
         explores = jax.nn.sigmoid(last.log_odds)
-        p_mixed = (1 - explores) * p + explores * last.goes_on[t]
+        p_mixed = (1 - explores) * p + explores * p_explored
         # in logarithms: a ratio of small p's has no finite gradient in float32
-        tiny = jnp.finfo(p.dtype).tiny
-        log_p, log_goes_on = (jnp.log(jnp.maximum(x, tiny)) for x in (p, last.goes_on[t]))
-        log_odds = last.log_odds + log_goes_on - log_p
+        log_p = jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
+        log_odds = last.log_odds + math.log(p_explored) - log_p
         # where, and not a product: the gradient of log(0) must not get through as 0 x infinity
         p_present = jnp.where(last.z_pres.astype(bool), p_mixed, 0)
         presence = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p_present))
@@ -142,7 +138,7 @@ class Guide(eqx.Module):
         what = dist.Normal(*self.code(networks, rnn, z_where, images))
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what.to_event(1).mask(present)))
         left = self.leave(last.left, z_where)
-        return GuideState(rnn, log_odds, last.goes_on, z_pres, z_where, z_what, left)
+        return GuideState(rnn, log_odds, z_pres, z_where, z_what, left)
 
     def read(self, networks: GuideNetworks, images: Float[Array, "N H W *C"]) -> Array:
         """What every step has of the image: its share of the LSTM's gates."""

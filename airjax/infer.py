@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt8, UInt32
 from numpyro import handlers
 
 from airjax.elbo import CountELBO, CountIWAE, all_on, log_count_probs
@@ -61,6 +61,13 @@ class Reading(NamedTuple):
     def presence(self) -> Float[AnyArray, "N T"]:
         """Probability that the image holds more than t objects, so that object t is there."""
         return 1 - self.count_probs.cumsum(-1)[:, :-1]
+
+    @property
+    def has_empty_object(self) -> Bool[AnyArray, " N"]:
+        """Whether the most probable count takes in an object of which nothing is visible."""
+        peak = self.windows.reshape(*self.windows.shape[:2], -1).max(-1)
+        counted = np.arange(peak.shape[1]) < self.count[:, None]
+        return ((peak <= VISIBLE) & counted).any(-1)
 
 
 class Found(NamedTuple):

@@ -98,22 +98,15 @@ def annealed(config: Config, step: ArrayLike) -> float | Array:
     return values[anneal.anneal_prior]
 
 
-def exploration(config: Config, step: ArrayLike) -> Float[Array, " counts"]:
-    """The guide's e(n) at a step (may be traced): its sum falls from 1 to the floor, and is at last
-    0. While it falls all counts are explored alike, then 1 .. T in proportion to 1/n.
+def exploration(config: Config, step: ArrayLike) -> Float[Array, ""]:
+    """The guide's epsilon at a step (may be traced): from 1 down to the floor, and at last 0.
 
     The floor keeps every count's windows learning. Without it, an image whose digit was left to the
-    second window stays so for ever: the first one, empty, is never asked to hold it. The count 1
-    asks that; larger ones ask the first window to stay away, and so must not be explored as often.
-    At the beginning they have to be: a lone window would learn to hold two objects.
+    second window stays so for ever: the first one, empty, is never asked to hold it.
     """
-    n = np.arange(config.model.model_steps + 1)
-    alike, fewer = np.ones(len(n)), 1 / np.maximum(n, 1) * (n > 0)
     falling = 1 - jnp.asarray(step) / config.estimator.exploration_steps
-    floor = config.estimator.exploration_floor
-    explored = jnp.where(falling > floor, alike / alike.sum(), fewer / fewer.sum())
     explores = jnp.asarray(step) < EXPLORING * config.train.num_steps
-    return jnp.where(explores, jnp.maximum(falling, floor), 0.0) * explored
+    return jnp.where(explores, jnp.maximum(falling, config.estimator.exploration_floor), 0.0)
 
 
 def to_unit(images: UInt8[Array, "N H W *C"]) -> Float[Array, "N H W *C"]:
@@ -296,7 +289,8 @@ def evaluate_quickly(
 ) -> Row:
     """What is told of a data set's first images while training, with one path of the guide.
 
-    ``elbo`` (nats an image), ``empty_elbo`` (that of a model without any object), ``mean_count``
+    ``elbo`` (nats an image), ``empty_elbo`` (that of a model without any object), ``mean_count``,
+    ``empty_objects`` (share of images that are said to hold an object of which nothing is visible)
     and, where counts are known, ``count_accuracy``.
     """
     data = data[:EVALUATED]
@@ -305,6 +299,7 @@ def evaluate_quickly(
         "elbo": float(np.mean(reading.elbo)),
         "empty_elbo": empty_elbo(data.images, model.likelihood, float(z_pres_prior[0])),
         "mean_count": float(np.mean(reading.count)),
+        "empty_objects": float(np.mean(reading.has_empty_object)),
     }
     if data.counts is not None:
         row["count_accuracy"] = float(np.mean(reading.count == data.counts))

@@ -8,6 +8,7 @@ from airjax.config import Config
 
 JUDGED = 0.25  # share of the steps before which nothing is called a collapse
 PATIENCE = 2  # evaluations in a row that must agree
+EMPTY = 0.01  # share of images with an empty object that is too much
 Row = dict[str, Any]
 
 
@@ -39,6 +40,9 @@ _SYMPTOMS: dict[str, Callable[[Row, int], bool]] = {
     "it counts {max} objects, the most it can, in every held-out image": (
         lambda row, steps: steps > 1 and row["test_mean_count"] == steps
     ),
+    # the first window is empty and the second one has what it should hold: that seldom goes away
+    "in {test_empty_objects:.1%} of the held-out images it counts an object of which nothing is "
+    "visible": lambda row, _: row.get("test_empty_objects", 0) > EMPTY,
     "the ELBO of held-out images, {test_elbo:.1f}, is below that of a model without any object, "
     "{test_empty_elbo:.1f}": lambda row, _: row["test_elbo"] < row["test_empty_elbo"],
 }

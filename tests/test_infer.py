@@ -12,7 +12,7 @@ from numpyro import handlers
 
 from airjax import infer
 from airjax.elbo import CountIWAE
-from airjax.infer import importance_weighted_bound, read, tight_boxes, with_steps
+from airjax.infer import Reading, importance_weighted_bound, read, tight_boxes, with_steps
 from airjax.spatial import window_boxes, window_to_image
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (7, 5, 6)).astype(np.uint8)
@@ -84,6 +84,15 @@ def test_tight_boxes_are_around_the_visible_pixels():
     otherwise = jnp.array([[0.0, 0.0, 1.0, 1.0], [1.5, 2.5, 3.5, 4.5]])
     boxes = tight_boxes(jnp.asarray(objects), otherwise)
     np.testing.assert_array_equal(boxes, [[2, 1, 7, 4], [1.5, 2.5, 3.5, 4.5]])
+
+
+def test_an_empty_object_is_one_that_is_counted_and_draws_nothing():
+    windows = np.zeros((4, 2, 3, 3))
+    windows[0, 0, 1, 1] = windows[1, 1, 0, 2] = windows[3, :, 2, 2] = 0.5
+    probs = np.eye(3)[[1, 2, 0, 2]]  # the most probable counts
+    blank = np.zeros((4, 2, 1))
+    reading = Reading(blank, probs, blank, blank, blank, windows, blank, blank, blank)
+    assert reading.has_empty_object.tolist() == [False, True, False, False]
 
 
 def test_importance_weighted_bound_is_the_estimators(tiny):

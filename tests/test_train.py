@@ -127,15 +127,8 @@ def test_exploration_falls_to_its_floor_and_ends():
         train=train,
         estimator=EstimatorConfig(1, exploration_steps=200, exploration_floor=0.1),
     )
-    explored = np.array([exploration(config, step) for step in (0, 100, 190, 300, 749, 750, 999)])
-    np.testing.assert_allclose(explored.sum(1), [1, 0.5, 0.1, 0.1, 0.1, 0, 0], rtol=1e-6)
-    steps = SMALL.model.model_steps
-    np.testing.assert_allclose(explored[:2, 1:], explored[:2, :-1], rtol=1e-6)  # all alike
-    # and then in proportion to 1/n
-    np.testing.assert_allclose(
-        explored[2:5, 1:] * np.arange(1, steps + 1), explored[2:5, [1]] * np.ones(steps), rtol=1e-6
-    )
-    assert (explored[2:, 0] == 0).all()
+    values = [float(exploration(config, step)) for step in (0, 100, 180, 300, 749, 750, 999)]
+    np.testing.assert_allclose(values, [1, 0.5, 0.1, 0.1, 0.1, 0, 0], rtol=1e-6)
 
 
 # estimators by name

@@ -29,7 +29,12 @@ from airjax.watch import collapse
 
 EXPLORES = EstimatorConfig(exploration_steps=100)
 CONFIG = Config(TrainConfig(steps=400), ModelConfig(model_steps=3), EXPLORES)
-GOOD = {"test_elbo": 5.0, "test_empty_elbo": 1.0, "test_mean_count": 1.2}
+GOOD = {
+    "test_elbo": 5.0,
+    "test_empty_elbo": 1.0,
+    "test_mean_count": 1.2,
+    "test_empty_objects": 0.01,
+}
 
 
 def rows(*evaluated, skipped=0):
@@ -45,6 +50,10 @@ def rows(*evaluated, skipped=0):
     [
         ({"test_mean_count": 0.0}, "it counts no object in any held-out image"),
         ({"test_mean_count": 3.0}, "it counts 3 objects, the most it can, in every held-out"),
+        (
+            {"test_empty_objects": 0.02},
+            "in 2.0% of the held-out images it counts an object of which nothing is visible",
+        ),
         ({"test_elbo": math.nan}, "the ELBO is not finite"),
         ({"test_elbo": -math.inf}, "the ELBO is not finite"),
         (
