@@ -41,6 +41,7 @@ _SYMPTOMS: dict[str, Callable[[Row, int], bool]] = {
         lambda row, steps: steps > 1 and row["test_mean_count"] == steps
     ),
     # the first window is empty and the second one has what it should hold: that seldom goes away
+    # (rows of a run that an earlier version began do not tell)
     "in {test_empty_objects:.1%} of the held-out images it counts an object of which nothing is "
     "visible": lambda row, _: row.get("test_empty_objects", 0) > EMPTY,
     "the ELBO of held-out images, {test_elbo:.1f}, is below that of a model without any object, "

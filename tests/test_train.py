@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from conftest import TINY
 
 from airjax.config import AnnealConfig, Config, EstimatorConfig, ProgressConfig, TrainConfig
 from airjax.data.dataset import Dataset
-from airjax.train import Trainer, annealed, exploration, next_multiple
+from airjax.train import Trainer, annealed, evaluate_quickly, exploration, next_multiple
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 6)).astype(np.uint8)
 TRAIN = TrainConfig(steps=25, batch_size=4)
@@ -40,6 +41,18 @@ def test_rows_come_at_the_multiples_asked_for_and_at_the_end(finished):
     assert [("compile_seconds" in row) for row in rows] == [True, False, False]
     for row in rows:
         assert np.isfinite(list(row.values())).all()
+
+
+def test_an_evaluation_tells_all_that_the_watch_judges(finished, monkeypatch):
+    trainer, state, rows = finished
+    told = {"test_elbo", "test_empty_elbo", "test_mean_count", "test_empty_objects"}
+    assert told <= set(rows[-1])
+    reading = SimpleNamespace(
+        elbo=np.zeros(4), count=np.ones(4), has_empty_object=np.array([True, False, False, False])
+    )
+    monkeypatch.setattr("airjax.train.read", lambda *args, **kwargs: reading)
+    row = evaluate_quickly(*trainer.programs(state), Dataset(IMAGES[:4]), trainer.prior(25))
+    assert row["empty_objects"] == 0.25
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(finished):
