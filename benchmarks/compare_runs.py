@@ -40,6 +40,7 @@ def main(runs: tyro.conf.Positional[tuple[Path, ...]], out: Annotated[Path, tyro
     panels[0][0].set_ylim(bottom=500)
     panels[1][0].set_ylim(bottom=500)
     panels[0][1].legend(loc="lower right")
+    out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
 
 

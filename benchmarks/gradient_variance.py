@@ -8,13 +8,13 @@ variance is that of the gradient per image, summed over the parameters of a grou
 importance-weighted bound is another objective: its gradient has another mean.)
 """
 
-import json
 import statistics
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import common
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +26,6 @@ from numpyro.infer.elbo import ELBO
 from rich.console import Console
 from rich.table import Table
 
-import airjax
 from airjax import data
 from airjax.config import Config, TrainConfig
 from airjax.elbo import CountELBO, CountIWAE, ScoreELBO
@@ -150,12 +149,9 @@ def main(args: Args) -> None:
             variances, seconds = variance(elbo, programs, values, batch, args)
             rows.append({"step": step, "estimator": name, "seconds": seconds, **variances})
     Console().print(table(rows))
+    settings = {k: v for k, v in vars(args).items() if k != "out"}
+    common.write(args.out / "gradient_variance.json", settings, rows)
     draw(rows).savefig(args.out / "gradient_variance.png", dpi=120)
-    settings = {"draws": args.draws, "batch_size": args.batch_size, "seed": args.seed}
-    settings |= {"airjax": airjax.__version__, "jax": jax.__version__}
-    (args.out / "gradient_variance.json").write_text(
-        json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n"
-    )
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

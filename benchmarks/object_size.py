@@ -51,6 +51,7 @@ def main() -> None:
                     Rectangle(corner, side, side, fill=False, edgecolor="red", linestyle=style)
                 )
             ax.set(xticks=[], yticks=[], title=f"about {found:.0f} pixels")
+    out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / "object_size.png", dpi=100)
 
 
