@@ -66,7 +66,6 @@ def train(
     """
     from airjax import data
     from airjax.console import console
-    from airjax.object_size import SET_BY_IT, fitted
     from airjax.runs import Run
     from airjax.tensorboard import check_installed
 
@@ -90,6 +89,8 @@ def train(
         held_out = data.load(train.data, "test", data_dir, pictures)
     if run is None:
         if object_size is not None or (train.data not in data.POOLS and Path(train.data).is_dir()):
+            from airjax.object_size import SET_BY_IT, fitted
+
             model = fitted(model, object_size, train_data.images)
             told = (f"{name} {getattr(model, name)}" for name in SET_BY_IT)
             console.print(f"for objects of this size: {', '.join(told)}", soft_wrap=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, UInt8, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, UInt8, UInt32
 from numpyro.infer import SVI
 from numpyro.infer.elbo import ELBO
 from numpyro.infer.svi import SVIState
@@ -139,15 +139,18 @@ class Trainer:
 
     def init(self) -> TrainState:
         """The state before the first step."""
-        key = jax.random.fold_in(jax.random.key(self.config.train.seed), 1)
 
-        def init(programs: tuple[Model, Guide], key: PRNGKeyArray, images: Array) -> SVIState:
+        def init(
+            programs: tuple[Model, Guide], seed: UInt32[Array, ""], images: UInt8[Array, "N H W *C"]
+        ) -> tuple[Callable, SVIState]:
             # the networks are arguments: as constants they would be compiled, which takes seconds
-            return SVI(*programs, self.svi.optim, self.svi.loss).init(key, images)
+            svi = SVI(*programs, self.svi.optim, self.svi.loss)
+            key = jax.random.fold_in(jax.random.key(seed), 1)
+            state = svi.init(key, to_unit(images[:1]))
+            return svi.constrain_fn, state  # init also notes the parameters' constraints
 
-        image = to_unit(self.images[:1])
-        jax.eval_shape(self.svi.init, key, image)  # notes the parameters' constraints
-        svi = eqx.filter_jit(init)((self.model, self.guide), key, image)
+        programs, seed = (self.model, self.guide), np.uint32(self.config.train.seed)
+        self.svi.constrain_fn, svi = eqx.filter_jit(init)(programs, seed, self.images)
         return TrainState(svi, jnp.array(0), jnp.array(0))
 
     def prior(self, step: ArrayLike) -> Float[Array, " T"]:

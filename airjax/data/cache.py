@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import pooch
+import platformdirs
 
 import airjax
 from airjax.data.dataset import Dataset, load_dataset, save_dataset
@@ -17,7 +17,7 @@ from airjax.errors import InputError
 
 def cache_dir() -> Path:
     """The folder of airjax's cache; it need not exist."""
-    return Path(os.environ.get("AIRJAX_CACHE_DIR") or pooch.os_cache("airjax"))
+    return Path(os.environ.get("AIRJAX_CACHE_DIR") or platformdirs.user_cache_dir("airjax", False))
 
 
 def cached(name: str, part: str, config: SceneConfig, make: Callable[[], Dataset]) -> Dataset:

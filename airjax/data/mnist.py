@@ -8,7 +8,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import pooch
 
 from airjax.data.cache import cache_dir
 from airjax.data.scenes import Pool
@@ -72,6 +71,8 @@ def _read(path: Path) -> bytes:
 
 
 def _download(name: str) -> bytes:
+    import pooch  # slow, and needed once
+
     pooch.get_logger().setLevel(logging.WARNING)
     cache = cache_dir() / "mnist"
     if (cache / name).is_file():
