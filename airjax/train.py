@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -141,8 +141,10 @@ class Trainer:
         """The state before the first step."""
 
         def init(
-            programs: tuple[Model, Guide], seed: UInt32[Array, ""], images: UInt8[Array, "N H W *C"]
-        ) -> tuple[Callable, SVIState]:
+            programs: tuple[Model, Guide],
+            seed: UInt32[ArrayLike, ""],
+            images: UInt8[Array, "N H W *C"],
+        ) -> tuple[Any, SVIState]:
             # the networks are arguments: as constants they would be compiled, which takes seconds
             svi = SVI(*programs, self.svi.optim, self.svi.loss)
             key = jax.random.fold_in(jax.random.key(seed), 1)
