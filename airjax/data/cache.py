@@ -17,7 +17,7 @@ from airjax.errors import InputError
 
 def cache_dir() -> Path:
     """The folder of airjax's cache; it need not exist."""
-    return Path(os.environ.get("AIRJAX_CACHE_DIR") or platformdirs.user_cache_dir("airjax", False))
+    return Path(os.environ.get("AIRJAX_CACHE_DIR") or platformdirs.user_cache_dir("airjax"))
 
 
 def cached(name: str, part: str, config: SceneConfig, make: Callable[[], Dataset]) -> Dataset:
