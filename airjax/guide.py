@@ -19,7 +19,7 @@ from numpyro.contrib.module import eqx_module
 from airjax.config import ModelConfig
 from airjax.likelihood import Likelihood
 from airjax.model import where_prior
-from airjax.networks import Baseline, GuideNetworks, LSTMState, linear
+from airjax.networks import Baseline, GuideNetworks, LSTMState
 from airjax.spatial import image_to_window, over_pixels, pixel_centres
 
 WIDER = 2  # how much more than a window is looked at, along each axis
@@ -142,7 +142,7 @@ class Guide(eqx.Module):
 
     def read(self, networks: GuideNetworks, images: Float[Array, "N H W *C"]) -> Array:
         """What every step has of the image: its share of the LSTM's gates."""
-        return linear(networks.rnn.image, networks.embed(images))
+        return networks.rnn.image(networks.embed(images))
 
     def look(
         self,
@@ -199,7 +199,7 @@ class AttendGuide(Guide):
         where = jnp.insert(-wider * place, 0, wider, axis=-1)
         seen = [image_to_window(where, x, self.config.window_size) for x in (images, last.left)]
         features = networks.embed(jnp.stack(seen, axis=1).reshape(len(images), -1))
-        return place, linear(networks.rnn.image, features)
+        return place, networks.rnn.image(features)
 
     def leave(self, left, z_where):
         """All but what the window holds: nothing of its inner half, more and more further out."""
@@ -241,7 +241,7 @@ class BaselineState(NamedTuple):
 def baseline_start(baseline: Baseline, images: Float[Array, "N H W *C"]) -> BaselineState:
     """The state before the first step; registers the baseline's parameters."""
     network = cast(Baseline, eqx_module("baseline", baseline))
-    from_image = linear(network.rnn.image, network.embed(images))
+    from_image = network.rnn.image(network.embed(images))
     return BaselineState(network, from_image, network.rnn.initial_state(len(images)))
 
 

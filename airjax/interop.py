@@ -102,7 +102,7 @@ def _hidden_sizes(
 
 
 def _weights(arrays: Mapping[str, np.ndarray], pixels: int, embed: bool) -> dict[str, np.ndarray]:
-    """The state_dict under our names."""
+    """The state_dict under our names; our weights are [in, out]."""
     ours = {}
 
     def mlp(our_name: str, net: str) -> None:
@@ -137,4 +137,7 @@ def _weights(arrays: Mapping[str, np.ndarray], pixels: int, embed: bool) -> dict
     if "bl_h_init" in arrays:
         recurrent("baseline", "bl_")
         mlp("baseline.predict", "bl_predict")
-    return {name: np.asarray(array, np.float32) for name, array in ours.items()}
+    return {
+        name: np.asarray(array.T if name.endswith(".weight") else array, np.float32)
+        for name, array in ours.items()
+    }

@@ -23,22 +23,35 @@ _NON_LINEARITIES: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def linear(layer: eqx.nn.Linear, x: Float[Array, "N i"]) -> Float[Array, "N o"]:
-    """An Equinox layer applied to a mini-batch."""
-    y = x @ layer.weight.T
-    return y if layer.bias is None else y + layer.bias[None]
-
-
 def positive(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Softplus, but never 0: what nothing holds in place (the scales of objects that are not there)
     may drift until float32 underflows, and a scale of 0 has no finite log-probability."""
     return jnp.maximum(jax.nn.softplus(a), MIN_SCALE)
 
 
+class Linear(eqx.Module):
+    """A linear layer for mini-batches: ``x W + b``, drawn as Equinox's own.
+
+    W is [in, out], where Equinox has [out, in]: no product of a training step needs a transpose,
+    which makes it some 5 % faster.
+    """
+
+    weight: Float[Array, "i o"]
+    bias: Float[Array, " o"] | None
+
+    def __init__(self, i: int, o: int, use_bias: bool = True, *, key: PRNGKeyArray):
+        layer = eqx.nn.Linear(i, o, use_bias, key=key)
+        self.weight, self.bias = layer.weight.T, layer.bias
+
+    def __call__(self, x: Float[Array, "N i"]) -> Float[Array, "N o"]:
+        y = x @ self.weight
+        return y if self.bias is None else y + self.bias[None]
+
+
 class MLP(eqx.Module):
     """Linear layers of the given sizes (the first is the input's), a non-linearity between them."""
 
-    layers: list[eqx.nn.Linear]
+    layers: list[Linear]
     sizes: tuple[int, ...] = eqx.field(static=True)
     non_linearity: str = eqx.field(static=True)
     final_non_linearity: bool = eqx.field(static=True)
@@ -52,16 +65,14 @@ class MLP(eqx.Module):
         final_non_linearity: bool = False,
     ):
         keys = jax.random.split(key, max(len(sizes) - 1, 1))
-        self.layers = [
-            eqx.nn.Linear(i, o, key=k) for i, o, k in zip(sizes, sizes[1:], keys, strict=False)
-        ]
+        self.layers = [Linear(i, o, key=k) for i, o, k in zip(sizes, sizes[1:], keys, strict=False)]
         self.sizes = tuple(sizes)
         self.non_linearity = non_linearity
         self.final_non_linearity = final_non_linearity
 
     def __call__(self, x: Float[Array, "N i"]) -> Float[Array, "N o"]:
         for i, layer in enumerate(self.layers):
-            x = linear(layer, x)
+            x = layer(x)
             if self.final_non_linearity or i + 1 < len(self.layers):
                 x = self.activate(x)
         return x
@@ -91,17 +102,17 @@ class LSTM(eqx.Module):
     the order i, f, g, o. The initial state is learned.
     """
 
-    image: eqx.nn.Linear
-    latents: eqx.nn.Linear
-    hidden: eqx.nn.Linear
+    image: Linear
+    latents: Linear
+    hidden: Linear
     h_init: Float[Array, " hidden"]
     c_init: Float[Array, " hidden"]
 
     def __init__(self, image: int, latents: int, hidden: int, *, key: PRNGKeyArray):
         keys = jax.random.split(key, 3)
-        self.image = eqx.nn.Linear(image, 4 * hidden, key=keys[0])
-        self.latents = eqx.nn.Linear(latents, 4 * hidden, use_bias=False, key=keys[1])
-        self.hidden = eqx.nn.Linear(hidden, 4 * hidden, use_bias=False, key=keys[2])
+        self.image = Linear(image, 4 * hidden, key=keys[0])
+        self.latents = Linear(latents, 4 * hidden, use_bias=False, key=keys[1])
+        self.hidden = Linear(hidden, 4 * hidden, use_bias=False, key=keys[2])
         self.h_init, self.c_init = jnp.zeros(hidden), jnp.zeros(hidden)
 
     def initial_state(self, n: int) -> LSTMState:
@@ -115,8 +126,8 @@ class LSTM(eqx.Module):
         latents: Float[Array, "N latents"],
         state: LSTMState,
     ) -> LSTMState:
-        """One step; ``from_image`` is ``linear(self.image, image)``."""
-        gates = from_image + linear(self.latents, latents) + linear(self.hidden, state.h)
+        """One step; ``from_image`` is ``self.image(image)``."""
+        gates = from_image + self.latents(latents) + self.hidden(state.h)
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)
         return LSTMState(jax.nn.sigmoid(o) * jnp.tanh(c), c)
@@ -183,7 +194,7 @@ class Embed(eqx.Module):
     reads the flat image; with shared weights over places, close pairs are told apart sooner.
     """
 
-    conv: eqx.nn.Linear | None
+    conv: Linear | None
     mlp: MLP
     stride: int = eqx.field(static=True)
 
@@ -193,7 +204,7 @@ class Embed(eqx.Module):
         height, width = config.image_size
         channels = config.embed_channels
         self.conv = (
-            eqx.nn.Linear(config.channels * (2 * self.stride) ** 2, channels, key=keys[0])
+            Linear(config.channels * (2 * self.stride) ** 2, channels, key=keys[0])
             if channels
             else None
         )
@@ -211,7 +222,7 @@ class Embed(eqx.Module):
         if self.conv is None:
             return self.mlp(images.reshape(len(images), -1))
         cells = patches(images, self.stride)
-        features = self.mlp.activate(linear(self.conv, cells))
+        features = self.mlp.activate(self.conv(cells))
         return self.mlp(features.reshape(len(images), -1))
 
 

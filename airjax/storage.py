@@ -17,7 +17,7 @@ import safetensors.numpy
 import airjax
 from airjax.errors import InputError
 
-FORMAT = 1
+FORMAT = 2  # in format 1, weights of linear layers were [out, in]
 MANIFEST = "manifest.json"
 ARRAYS = {"model": "weights.safetensors", "checkpoint": "state.safetensors"}
 
@@ -74,9 +74,12 @@ def read(folder: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
     if digest != manifest["sha256"].get(ARRAYS[kind]):
         raise InputError(name, "is damaged: its sha256 must be the manifest's", digest)
     try:
-        return safetensors.numpy.load(content), manifest[kind]
+        arrays = safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:
         raise InputError(name, f"must be a safetensors file: {error}") from None
+    if manifest["format"] < 2:
+        arrays = {key: a.T if key.endswith(".weight") else a for key, a in arrays.items()}
+    return arrays, manifest[kind]
 
 
 def write_file(path: Path, content: bytes) -> None:

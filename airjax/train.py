@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -28,6 +29,8 @@ from airjax.networks import Baseline, Decoder, GuideNetworks
 WARMUP = 100  # steps in which the learning rate rises, at most a tenth of all
 EXPLORING = 0.75  # share of the steps in which the guide explores counts
 EVALUATED = 1000  # images of each data set that progress is measured on
+# of the weights that a loop carries: steps are some 3 % faster, with the same results
+FEWER_COPIES: dict[str, str | bool] = {"xla_cpu_copy_insertion_use_region_analysis": True}
 Row = dict[str, Any]
 
 
@@ -215,6 +218,14 @@ class Trainer:
         state, total, n = jax.lax.fori_loop(0, steps, body, start)
         return state, jnp.where(jnp.isfinite(total) & state.is_finite, total / n, jnp.nan)
 
+    def compiled(self, state: TrainState) -> Callable[..., tuple[TrainState, Float[Array, ""]]]:
+        """`chunk`, compiled for states like this one and the images trained on."""
+        lowered = jax.jit(self.chunk).lower(state, self.images, jnp.array(0))
+        try:
+            return lowered.compile(compiler_options=FEWER_COPIES)
+        except jax.errors.JaxRuntimeError:  # an XLA that does not know the option
+            return lowered.compile()
+
     def programs(self, state: TrainState, config: ModelConfig | None = None) -> tuple[Model, Guide]:
         """Model and guide with the state's parameters as their networks' weights.
 
@@ -258,16 +269,15 @@ class Trainer:
         train, progress = self.config.train, self.config.progress
         every = (progress.progress_every, progress.eval_every, progress.save_every)
         begin = time.perf_counter()
-        chunk = jax.jit(self.chunk, static_argnames="careful")
-        compiled = chunk.lower(state, self.images, jnp.array(0)).compile()
+        chunk, careful_chunk = self.compiled(state), jax.jit(partial(self.chunk, careful=True))
         extra = {"compile_seconds": time.perf_counter() - begin}
         step = int(state.step)
         while step < train.num_steps:
             steps = min(train.num_steps, *(next_multiple(step, n) for n in every)) - step
             begin = time.perf_counter()
-            after, elbo = compiled(state, self.images, jnp.array(steps))
+            after, elbo = chunk(state, self.images, jnp.array(steps))
             if not np.isfinite(elbo):  # waits for the chunk
-                after, elbo = chunk(state, self.images, jnp.array(steps), careful=True)
+                after, elbo = careful_chunk(state, self.images, jnp.array(steps))
             state, elbo = after, float(elbo)
             took = time.perf_counter() - begin
             step, seconds = step + steps, seconds + took

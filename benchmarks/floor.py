@@ -197,7 +197,7 @@ def parts(trainer: Trainer, args: Args) -> dict[str, Callable[[], None]]:
 
         return lambda: jax.block_until_ready(run(params))
 
-    chunk = jax.jit(trainer.chunk)
+    chunk = trainer.compiled(state)
     return {
         "the step": lambda: jax.block_until_ready(chunk(state, images, jnp.array(args.steps))),
         "gradient, plain descent in place of Adam": in_a_loop(gradient),

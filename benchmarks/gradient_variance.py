@@ -69,7 +69,8 @@ def points_of_training(args: Args, images: np.ndarray):
     """Trainer, and its parameters at each point."""
     train = TrainConfig(data="multi-mnist", seed=args.seed, steps=max(args.points))
     trainer = Trainer(Config(train), images)
-    chunk, state = jax.jit(trainer.chunk), trainer.init()
+    state = trainer.init()
+    chunk = trainer.compiled(state)
     params, step = {}, 0
     for point in sorted(args.points):
         state, _ = chunk(state, trainer.images, jnp.array(point - step))

@@ -61,7 +61,8 @@ class Args:
 def ours(config: Config, images: np.ndarray) -> Run:
     """Training with these settings, as `airjax train` does it."""
     trainer = Trainer(config, images)
-    chunk, state = jax.jit(trainer.chunk), trainer.init()
+    state = trainer.init()
+    chunk = trainer.compiled(state)
 
     def run(steps: int) -> None:
         nonlocal state

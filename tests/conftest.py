@@ -1,5 +1,7 @@
 """Strictness for every test, and small models that many tests share."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -10,11 +12,13 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from airjax.cli import main
 from airjax.config import ModelConfig
 from airjax.guide import Guide
 from airjax.model import Model
+from airjax.storage import MANIFEST
 from airjax.train import untrained
 
 # many tests compile the same programs; the folder is not in git, and begins empty in a clean clone
@@ -83,3 +87,16 @@ def mistake(line: str, capsys: pytest.CaptureFixture[str]) -> str:
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("airjax: ")
     return error.removeprefix("airjax: ").removesuffix("\n")
+
+
+def as_format_1(folder, name):
+    """Makes a folder one of an airjax whose weights were [out, in]."""
+    arrays = safetensors.numpy.load_file(folder / name)
+    for key in arrays:
+        if key.endswith(".weight"):
+            arrays[key] = np.ascontiguousarray(arrays[key].T)
+    content = safetensors.numpy.save(arrays)
+    (folder / name).write_bytes(content)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    changes = {"format": 1, "sha256": {name: hashlib.sha256(content).hexdigest()}}
+    (folder / MANIFEST).write_text(json.dumps(manifest | changes))

@@ -237,8 +237,8 @@ CONFIG, MANIFEST_, WEIGHTS = "config.json", f"model/{MANIFEST}", f"model/{ARRAYS
             "{run}/model/manifest.json must be the manifest of a model",
         ),
         (
-            lambda r: edit(r / MANIFEST_, format=2),
-            "{run}/model/manifest.json was written by a newer airjax; this one reads format 1",
+            lambda r: edit(r / MANIFEST_, format=3),
+            "{run}/model/manifest.json was written by a newer airjax; this one reads format 2",
         ),
         (
             lambda r: edit(r / MANIFEST_, sha256="none"),
@@ -273,8 +273,8 @@ CONFIG, MANIFEST_, WEIGHTS = "config.json", f"model/{MANIFEST}", f"model/{ARRAYS
         ),
         (
             lambda r: edit_weights(r / "model", as_doubles),
-            "{run}/model/weights.safetensors decoder.mlp.layers.0.weight must be float32[4, 2], "
-            "got float64[4, 2]",
+            "{run}/model/weights.safetensors decoder.mlp.layers.0.weight must be float32[2, 4], "
+            "got float64[2, 4]",
         ),
         (
             lambda r: edit_weights(r / "model", one_nan),

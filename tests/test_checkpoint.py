@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import as_format_1
 
 from airjax.checkpoint import load_model, save_model
 from airjax.config import ModelConfig
@@ -99,6 +100,11 @@ def test_a_model_comes_back_bit_for_bit(config, tmp_path):
         assert have.tobytes() == want.tobytes()
 
 
+def test_a_model_of_format_1_is_read(folder, programs):
+    as_format_1(folder, WEIGHTS)
+    jax.tree.map(np.testing.assert_array_equal, load_model(folder), programs)
+
+
 def test_a_model_is_two_files(folder):
     assert sorted(os.listdir(folder)) == sorted([MANIFEST, WEIGHTS])
     assert os.listdir(folder.parent) == ["model"]
@@ -180,7 +186,7 @@ def test_a_failed_save_leaves_nothing(call, tmp_path, programs, monkeypatch):
         (
             lambda f: weights_of(f, replace(SMALL, encoder_latent_size=4)),
             WEIGHTS,
-            "decoder.mlp.layers.0.weight must be float32[5, 3], got float32[5, 4]",
+            "decoder.mlp.layers.0.weight must be float32[3, 5], got float32[4, 5]",
         ),
         (
             lambda f: weights_of(f, replace(SMALL, decoder_net=(5, 5))),
@@ -197,9 +203,9 @@ def test_a_failed_save_leaves_nothing(call, tmp_path, programs, monkeypatch):
         ),
         (lambda f: edit(f, format="1"), MANIFEST, "must be the manifest of a model"),
         (
-            lambda f: edit(f, format=2),
+            lambda f: edit(f, format=3),
             MANIFEST,
-            "was written by a newer airjax; this one reads format 1, got 2",
+            "was written by a newer airjax; this one reads format 2, got 3",
         ),
         (lambda f: edit(f, sha256=None), MANIFEST, "must hold sha256 and model"),
         (lambda f: edit(f, model=None), MANIFEST, "must hold sha256 and model"),

@@ -65,7 +65,7 @@ def run(tmp_path_factory):
     run = Run.create(Config(TrainConfig(data=str(folder / "scenes.npz")), MODEL), folder / "run")
     model, guide = untrained(MODEL, 0)
     weight = guide.networks.predict.mlp.layers[-1].weight
-    weight = weight.at[0].multiply(100)  # presence depends on the path, so that K matters
+    weight = weight.at[:, 0].multiply(100)  # presence depends on the path, so that K matters
     guide = eqx.tree_at(lambda g: g.networks.predict.mlp.layers[-1].weight, guide, weight)
     run.save(model, eager(guide))
     for step in (10, 20, 30):

@@ -13,7 +13,7 @@ from numpyro.infer import SVI
 
 from airjax.config import ModelConfig
 from airjax.elbo import CountELBO, all_on, log_count_probs
-from airjax.networks import LSTM, LSTMState, linear
+from airjax.networks import LSTM, LSTMState
 from airjax.spatial import image_to_window
 from airjax.train import untrained
 
@@ -50,9 +50,9 @@ def test_the_recurrent_core_is_an_lstm():
     """Against the equations written out with one concatenated input."""
     lstm = LSTM(5, 3, 4, key=jax.random.key(0))
     x, z, h, c = (jax.random.normal(jax.random.key(i), (2, n)) for i, n in enumerate((5, 3, 4, 4)))
-    state = lstm(linear(lstm.image, x), z, LSTMState(h, c))
-    weight = np.concatenate([lstm.image.weight, lstm.latents.weight, lstm.hidden.weight], axis=1)
-    gates = np.concatenate([x, z, h], axis=1) @ weight.T + np.asarray(lstm.image.bias)
+    state = lstm(lstm.image(x), z, LSTMState(h, c))
+    weight = np.concatenate([lstm.image.weight, lstm.latents.weight, lstm.hidden.weight])
+    gates = np.concatenate([x, z, h], axis=1) @ weight + np.asarray(lstm.image.bias)
     i, f, g, o = np.split(gates, 4, axis=1)
 
     def sigmoid(a):

@@ -111,7 +111,7 @@ def with_p(guide, p):
     layers = guide.networks.predict.mlp.layers
     last = layers[-1]
     bias = last.bias.at[0].set(jnp.log(p) - jnp.log1p(-p))
-    new = (last.weight.at[0].set(0.0), bias)
+    new = (last.weight.at[:, 0].set(0.0), bias)
     return eqx.tree_at(
         lambda g: (
             g.networks.predict.mlp.layers[-1].weight,

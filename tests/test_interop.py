@@ -150,7 +150,7 @@ def test_what_is_wrong_is_named():
     arrays = load_pyro(FILE)
     with pytest.raises(InputError, match="must be a state_dict of Pyro's AIR; it lacks, got 'h_in"):
         from_pyro({k: v for k, v in arrays.items() if k != "h_init"})
-    with pytest.raises(InputError, match=r"guide.rnn.hidden.weight must be float32\[48, 12\]"):
+    with pytest.raises(InputError, match=r"guide.rnn.hidden.weight must be float32\[12, 48\]"):
         from_pyro(arrays | {"rnn.weight_hh": np.zeros((48, 11), np.float32)})
 
 

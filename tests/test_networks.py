@@ -2,18 +2,26 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from airjax.config import ModelConfig
-from airjax.networks import Embed, patches
+from airjax.networks import Embed, Linear, patches
 
 
 def embed_of(image_size, **settings):
     config = dataclasses.replace(ModelConfig(**settings), image_size=image_size)
     return Embed(config, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_linear_is_equinox_s_for_mini_batches(use_bias):
+    key, x = jax.random.key(0), jax.random.normal(jax.random.key(1), (5, 3))
+    expected = jax.vmap(eqx.nn.Linear(3, 4, use_bias, key=key))(x)
+    np.testing.assert_allclose(Linear(3, 4, use_bias, key=key)(x), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("image_size", [(50, 50), (20, 33), (17, 12)])
@@ -28,7 +36,7 @@ def test_embed_is_a_convolution(image_size):
         for p in ((n + 1) * stride - side for n, side in zip(cells, image_size, strict=True))
     ]
     # our pixels lie by quarters of the kernel: (upper or lower, left or right, row, column)
-    kernel = embed.conv.weight.reshape(5, 2, 2, stride, stride).transpose(0, 1, 3, 2, 4)
+    kernel = embed.conv.weight.T.reshape(5, 2, 2, stride, stride).transpose(0, 1, 3, 2, 4)
     expected = jax.lax.conv_general_dilated(
         images[:, None], kernel.reshape(5, 1, 6, 6), (stride, stride), padding
     )
@@ -62,7 +70,7 @@ def test_embed_reads_every_colour():
     embed = Embed(config, key=jax.random.key(0))
     images = jnp.asarray(np.random.default_rng(0).random((2, 20, 33, 3)), jnp.float32)
     # a row of the kernel has its pixels' colours side by side
-    kernel = embed.conv.weight.reshape(5, 4, 3, 3, 3)
+    kernel = embed.conv.weight.T.reshape(5, 4, 3, 3, 3)
     cells = (patches(images[..., c], 3) @ kernel[..., c].reshape(5, -1).T for c in range(3))
     expected = jax.nn.relu(sum(cells) + embed.conv.bias[None]).reshape(2, -1)
     np.testing.assert_allclose(embed(images), expected, atol=1e-5)

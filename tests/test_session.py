@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, as_format_1
 
 from airjax import session
 from airjax.checkpoint import Checkpoints
@@ -134,6 +134,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, whole
     assert f"{newest} is damaged" in out and "going on from step 20" in out
     assert learned(stopped) == learned(whole("count"))
     assert not list((stopped / "checkpoints").glob(".*"))
+
+
+def test_a_run_begun_in_format_1_goes_on_bit_for_bit(stopped, whole):
+    for folder in Checkpoints(stopped / "checkpoints").folders():
+        as_format_1(folder, ARRAYS["checkpoint"])
+    main(["train", "--resume", str(stopped)])
+    assert learned(stopped) == learned(whole("count"))
 
 
 @pytest.mark.parametrize(

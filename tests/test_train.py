@@ -67,6 +67,15 @@ def test_the_same_seed_gives_the_same_run_and_another_another(finished):
     assert other[0]["elbo"] != rows[0]["elbo"]
 
 
+def test_the_option_of_xla_changes_nothing_and_may_be_unknown(finished, monkeypatch):
+    monkeypatch.setattr("airjax.train.FEWER_COPIES", {"xla_no_such_option": True})
+    _, state, _ = finished
+    _, without, _ = run()
+    a, b = (jax.tree.leaves(s.svi.optim_state) for s in (state, without))
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
 def test_chunks_do_not_change_the_result(finished):
     _, state, _ = finished
     progress = ProgressConfig(progress_every=7, eval_every=9)
