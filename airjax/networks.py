@@ -32,8 +32,8 @@ def positive(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 class Linear(eqx.Module):
     """A linear layer for mini-batches: ``x W + b``, drawn as Equinox's own.
 
-    W is [in, out], where Equinox has [out, in]: no product of a training step needs a transpose,
-    which makes it some 5 % faster.
+    W is [in, out], where Equinox has [out, in]: so no product needs a transpose, and a training
+    step takes some 5 % less.
     """
 
     weight: Float[Array, "i o"]
