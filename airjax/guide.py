@@ -89,14 +89,15 @@ class Guide(eqx.Module):
         images: Float[Array, "N H W *C"],
         exploration: ArrayLike = 0.0,
     ) -> tuple[Float[Array, "N gates"], GuideState]:
-        """What is read of the image once, and the state before the first step."""
-        n, epsilon = len(images), jnp.asarray(exploration, float)
+        """What is read of the image once, and the state before the first step: but for ``left``, it
+        has one row, the same for all images."""
+        epsilon = jnp.asarray(exploration, float)
         state = GuideState(
-            rnn=networks.rnn.initial_state(n),
-            log_odds=jnp.broadcast_to(jnp.log(epsilon) - jnp.log1p(-epsilon), (n,)),
-            z_pres=jnp.ones(n),
-            z_where=jnp.broadcast_to(networks.z_where_init, (n, 3)),
-            z_what=jnp.broadcast_to(networks.z_what_init, (n, self.config.encoder_latent_size)),
+            rnn=networks.rnn.initial_state,
+            log_odds=(jnp.log(epsilon) - jnp.log1p(-epsilon))[None],
+            z_pres=jnp.ones(1),
+            z_where=networks.z_where_init[None],
+            z_what=networks.z_what_init[None],
             left=images,
         )
         return self.read(networks, images), state
@@ -242,7 +243,7 @@ def baseline_start(baseline: Baseline, images: Float[Array, "N H W *C"]) -> Base
     """The state before the first step; registers the baseline's parameters."""
     network = cast(Baseline, eqx_module("baseline", baseline))
     from_image = network.rnn.image(network.embed(images))
-    return BaselineState(network, from_image, network.rnn.initial_state(len(images)))
+    return BaselineState(network, from_image, network.rnn.initial_state)
 
 
 def baseline_step(t: int, state: BaselineState, last: GuideState) -> BaselineState:

@@ -289,6 +289,8 @@ def _steps_needed(
 ) -> Int[Array, ""]:
     scenes = guide.likelihood.less_ground(images.astype(jnp.float32) / 255)
     from_image, state = guide.start(guide.networks, scenes)
+    rows = len(scenes)  # a loop needs as many before its first step as after it
+    state = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), state)
 
     def step(carry):
         t, state, goes_on = carry

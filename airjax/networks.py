@@ -115,18 +115,19 @@ class LSTM(eqx.Module):
         self.hidden = Linear(hidden, 4 * hidden, use_bias=False, key=keys[2])
         self.h_init, self.c_init = jnp.zeros(hidden), jnp.zeros(hidden)
 
-    def initial_state(self, n: int) -> LSTMState:
-        """The state before the first step, for n images."""
-        shape = (n, self.h_init.size)
-        return LSTMState(jnp.broadcast_to(self.h_init, shape), jnp.broadcast_to(self.c_init, shape))
+    @property
+    def initial_state(self) -> LSTMState:
+        """The state before the first step: one row, the same for all images."""
+        return LSTMState(self.h_init[None], self.c_init[None])
 
     def __call__(
         self,
         from_image: Float[Array, "N gates"],
-        latents: Float[Array, "N latents"],
+        latents: Float[Array, "#N latents"],
         state: LSTMState,
     ) -> LSTMState:
-        """One step; ``from_image`` is ``self.image(image)``."""
+        """One step; ``from_image`` is ``self.image(image)``. Latents and state may be a row for
+        all."""
         gates = from_image + self.latents(latents) + self.hidden(state.h)
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)

@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 from scipy.ndimage import map_coordinates
 
-from airjax.spatial import image_to_window, window_boxes, window_to_image
+from airjax.spatial import hat, image_to_window, window_boxes, window_to_image
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -60,6 +60,13 @@ def test_gradients_agree_with_finite_differences():
         lambda z, i: (image_to_window(jnp.asarray(z), jnp.asarray(i), 4) ** 2).sum(),
         (z_where, images), order=1, modes=["rev"], atol=2e-2, rtol=2e-2, eps=1e-3,
     )  # fmt: skip
+
+
+def test_the_hat_has_the_derivative_that_the_chain_rule_gives():
+    x = jnp.linspace(-2, 2, 81) + 0.01  # not its corners
+    np.testing.assert_array_equal(hat(x), np.maximum(0, 1 - np.abs(x)))
+    theirs = jax.grad(lambda x: jnp.maximum(0, 1 - jnp.abs(x)).sum())(x)
+    np.testing.assert_array_equal(jax.grad(lambda x: hat(x).sum())(x), theirs)
 
 
 def test_the_box_is_where_the_window_is():
