@@ -61,10 +61,13 @@ def median_ratio(a: list[float], b: list[float]) -> float:
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 
-def spread(values: list[float], factor: float = 1000) -> str:
+def spread(values: list[float], factor: float = 1000, digits: int = 1) -> str:
     """Median, lowest and highest, for a table."""
     scaled = sorted(factor * value for value in values)
-    return f"{statistics.median(scaled):.1f} ({scaled[0]:.1f} to {scaled[-1]:.1f})"
+    middle, low, high = (
+        f"{value:.{digits}f}" for value in (statistics.median(scaled), scaled[0], scaled[-1])
+    )
+    return f"{middle} ({low} to {high})"
 
 
 def table(head: list[str], rows: list[list[Any]]) -> str:

@@ -4,18 +4,18 @@ optimiser's traffic, each timed alone, make the floor; and what the step takes w
     python benchmarks/floor.py [--out FILE.json]
 
 The products are listed from the settings (forward, and backward for inputs and weights). Each is
-timed at its own shape with XLA and with NumPy's BLAS, and the faster one counts. Adam has to read
-four numbers a parameter (weight, gradient, two moments) and to write three; the rate is that of
-copying arrays of the same size. All else (sampling, hats of the spatial transformer, likelihoods,
-non-linearities) is free in this floor.
+timed at its own shape with XLA (the first factor as it is, or kept transposed) and with NumPy's
+BLAS, and the fastest counts. Adam has to read four numbers a parameter (weight, gradient, two
+moments) and to write three; the rate is that of copying arrays of as many numbers as it reads. All
+else (sampling, hats of the spatial transformer, likelihoods, non-linearities) is free here.
 """
 
 import itertools
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,9 @@ from airjax import data
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.train import Trainer, exploration, to_unit
 
-ADAM = 7  # numbers read and written a parameter
+ADAM, ADAM_READS = 7, 4  # numbers read and written a parameter; those read
+TURN, COPIES = 2e9, 20  # floating-point operations, and copies, a turn
+PARTS = ("the step", "gradient, plain descent in place of Adam", "value only")
 
 
 class Product(NamedTuple):
@@ -47,6 +49,11 @@ class Product(NamedTuple):
         """Of all times."""
         return 2 * self.b * self.m * self.k * self.n * self.times
 
+    @property
+    def shape(self) -> "Product":
+        """One such product, of whatever part."""
+        return self._replace(part="", times=1)
+
 
 @dataclass(frozen=True)
 class Args:
@@ -54,7 +61,7 @@ class Args:
 
     Attributes:
         batch_size: images a step.
-        repeats: turns of each measurement; medians are told.
+        repeats: turns of all measurements; medians are told.
         steps: training steps a turn.
         out: JSON file for the results.
     """
@@ -117,48 +124,62 @@ def _resampling(
         yield Product(part, n, h, high, w, t)
 
 
-def timed(run: Callable[[], object], repeats: int, least: float = 2e-3) -> float:
-    """Median seconds of a call, from turns of at least ``least`` seconds."""
-    run()
-    begin = time.perf_counter()
-    run()
-    calls = max(1, math.ceil(least / (time.perf_counter() - begin)))
-    turns = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        for _ in range(calls):
-            run()
-        turns.append((time.perf_counter() - begin) / calls)
-    return statistics.median(turns)
+def loops(p: Product) -> int:
+    """How many products make a turn."""
+    return max(1, round(TURN / p.shape.flops))
 
 
-def product_seconds(p: Product, repeats: int) -> float:
-    """One such product: in a compiled loop, so that no call is counted, or in NumPy."""
+def factors(p: Product) -> tuple[np.ndarray, np.ndarray]:
+    """Two arrays to multiply."""
     random = np.random.default_rng(0)
     a = random.standard_normal((p.b, p.m, p.k), np.float32)
     b = random.standard_normal((p.b, p.k, p.n), np.float32)
-    a, b = (a[0], b[0]) if p.b == 1 else (a, b)
-    loops = max(1, round(2e8 / (p.flops / p.times)))
+    return (a[0], b[0]) if p.b == 1 else (a, b)
+
+
+def in_xla(p: Product, transposed: bool = False) -> Callable[[], object]:
+    """A turn of such products in a compiled loop, so that no call is counted; if asked, with the
+    first factor kept transposed, as gradients for weights have it."""
+    a, b = map(jnp.asarray, factors(p))
 
     @jax.jit
     def looped(a, b):
+        def body(_, a):
+            c = (a.mT if transposed else a) @ b
+            c = jax.lax.optimization_barrier(c)  # all of it, and each time
+            return a.at[(0,) * a.ndim].set(c[(0,) * c.ndim])
+
+        return jax.lax.fori_loop(0, loops(p), body, a)
+
+    a = jnp.copy(a.mT) if transposed else a
+    return lambda: jax.block_until_ready(looped(a, b))
+
+
+def in_numpy(p: Product) -> Callable[[], object]:
+    """The same by NumPy's BLAS."""
+    a, b = factors(p)
+    return lambda: [a @ b for _ in range(loops(p))]
+
+
+def copies(numbers: int) -> Callable[[], None]:
+    """A turn of copies, there and back, in a compiled loop: of two arrays that have, together, as
+    many numbers as Adam reads."""
+
+    @partial(jax.jit, donate_argnums=0)  # nothing is allocated
+    def looped(arrays):
         def body(_, carry):
-            a, c = carry
-            c = a @ b
-            return a.at[(0,) * a.ndim].set(c[(0,) * c.ndim]), c  # so that none is left out
+            x, y = carry
+            y = jax.lax.optimization_barrier(x + 1)
+            return jax.lax.optimization_barrier(y + 1), y
 
-        return jax.lax.fori_loop(0, loops, body, (a, a @ b))
+        return jax.lax.fori_loop(0, COPIES // 2, body, arrays)
 
-    on_device = jnp.asarray(a), jnp.asarray(b)
-    xla = timed(lambda: jax.block_until_ready(looped(*on_device)), repeats) / (loops + 1)
-    return min(xla, timed(lambda: a @ b, repeats))
+    arrays = [jnp.zeros(ADAM_READS * numbers // 2) for _ in range(2)]
 
+    def turn():
+        arrays[:] = jax.block_until_ready(looped(tuple(arrays)))
 
-def copy_rate(numbers: int, repeats: int) -> float:
-    """Bytes read and written a second when arrays of so many numbers are copied."""
-    copy = jax.jit(lambda x: x + 1)
-    x = jnp.zeros(numbers)
-    return 8 * numbers / timed(lambda: copy(x).block_until_ready(), repeats)
+    return turn
 
 
 def parts(trainer: Trainer, args: Args) -> dict[str, Callable[[], None]]:
@@ -198,46 +219,66 @@ def parts(trainer: Trainer, args: Args) -> dict[str, Callable[[], None]]:
         return lambda: jax.block_until_ready(run(params))
 
     chunk = trainer.compiled(state)
-    return {
-        "the step": lambda: jax.block_until_ready(chunk(state, images, jnp.array(args.steps))),
-        "gradient, plain descent in place of Adam": in_a_loop(gradient),
-        "value only": in_a_loop(forward),
-    }
+    runs = (
+        lambda: jax.block_until_ready(chunk(state, images, jnp.array(args.steps))),
+        in_a_loop(gradient),
+        in_a_loop(forward),
+    )
+    return dict(zip(PARTS, runs, strict=True))
 
 
 def measure(name: str, model: ModelConfig, args: Args) -> dict:
-    """The floor of one architecture, the step, and the step's share; printed as tables."""
+    """The floor of one architecture, the step, and the step's share; printed as tables.
+
+    Products, copies and steps have their turns one after the other, and the share is that of steps
+    and floor of the same turn: the machine's speed changes within minutes.
+    """
     images = data.load("multi-mnist", "train").images
     config = Config(TrainConfig(data="multi-mnist", batch_size=args.batch_size), model)
     trainer = Trainer(config, images)
     listed = list(products(model, args.batch_size))
-    seconds = {p: product_seconds(p, args.repeats) for p in {p._replace(part="") for p in listed}}
     parameters = sum(x.size for x in jax.tree.leaves(trainer.svi.get_params(trainer.init().svi)))
-    rate = copy_rate(parameters, args.repeats)
-    rows, floor = [], 0.0
+    shapes = list(dict.fromkeys(p.shape for p in listed))
+    contenders = {("XLA", p): in_xla(p) for p in shapes}
+    contenders |= {("transposed", p): in_xla(p, True) for p in shapes}
+    contenders |= {"copies": copies(parameters)} | parts(trainer, args)
+    contenders |= {("NumPy", p): in_numpy(p) for p in shapes}
+    contenders |= {"pause": lambda: time.sleep(1)}  # NumPy's threads wait awake for a while
+    turns = common.in_turn(contenders, args.repeats)
+    ways = "XLA", "transposed", "NumPy"
+    of_product = {p: min((turns[way, p] for way in ways), key=statistics.median) for p in shapes}
+    traffic = ADAM / ADAM_READS / COPIES  # of Adam, in turns of copies
+
+    def floor(part: str | None = None) -> np.ndarray:
+        """Seconds in each turn of the products of a part, or of all."""
+        mine = [p for p in listed if part in (None, p.part)]
+        return sum(p.times / loops(p) * np.array(of_product[p.shape]) for p in mine)
+
+    adam = traffic * np.array(turns["copies"])
+    rows = []
     for part in dict.fromkeys(p.part for p in listed):
-        mine = [p for p in listed if p.part == part]
-        took = sum(p.times * seconds[p._replace(part="")] for p in mine)
-        flops = sum(p.flops for p in mine)
+        took, flops = np.median(floor(part)), sum(p.flops for p in listed if p.part == part)
         rows.append([part, f"{flops / 1e6:.0f}", f"{flops / took / 1e9:.0f}", f"{1e3 * took:.2f}"])
-        floor += took
-    adam = 4 * ADAM * parameters / rate
-    told = f"{4 * ADAM * parameters / 1e6:.0f} MB", f"{rate / 1e9:.1f} GB/s", f"{1e3 * adam:.2f}"
-    rows.append(["Adam, " + f"{parameters:,} parameters", *told])
-    floor += adam
-    total = sum(p.flops for p in listed)
-    rows.append(["floor", f"{total / 1e6:.0f}", "", f"{1e3 * floor:.2f}"])
+    total, moved = sum(p.flops for p in listed), 4 * ADAM * parameters
+    rate = moved / np.median(adam)
+    told = f"{moved / 1e6:.0f} MB", f"{rate / 1e9:.1f} GB/s", f"{1e3 * np.median(adam):.2f}"
+    rows.append([f"Adam, {parameters:,} parameters", *told])
+    all_of_it = floor() + adam
+    rows.append(["floor", f"{total / 1e6:.0f}", "", common.spread(all_of_it.tolist())])
     print(f"\n{name}, batch {args.batch_size}\n")
     print(common.table(["part", "MFLOP", "GFLOP/s", "ms a step"], rows))
-    turns = common.in_turn(parts(trainer, args), args.repeats, args.steps)
-    step = statistics.median(turns["the step"])
-    lines = [[part, common.spread(values), f"{statistics.median(values) / floor:.2f}"]
-             for part, values in turns.items()]  # fmt: skip
+    steps = {part: np.array(turns[part]) / args.steps for part in PARTS}
+    ratios = {part: steps[part] / all_of_it for part in PARTS}
+    lines = [
+        [part, common.spread(steps[part].tolist()), common.spread(ratios[part].tolist(), 1, 2)]
+        for part in PARTS
+    ]
     print("\n" + common.table(["", "ms a step", "times the floor"], lines))
     return {
-        "model": name, "floor_s": floor, "adam_s": adam, "flops": total, "step_s": step,
-        "parameters": parameters, "copy_rate": rate, "turns_s": turns,
-        "ratio": step / floor, "parts": rows,
+        "model": name, "flops": total, "parameters": parameters, "copy_rate": rate, "parts": rows,
+        "floor_s": all_of_it.tolist(), "adam_s": adam.tolist(),
+        "steps_s": {part: values.tolist() for part, values in steps.items()},
+        "ratios": {part: values.tolist() for part, values in ratios.items()},
     }  # fmt: skip
 
 
