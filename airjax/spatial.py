@@ -28,8 +28,8 @@ def sampling_matrix(
 ) -> Float[Array, "N n_out n_in"]:
     """Bilinear sampling along one axis: row i weighs the input pixels that output pixel i reads.
 
-    Output coordinate u reads input coordinate ``scale u + shift``. A row is the `hat` of its
-    distances to the input pixels.
+    Output coordinate u reads input coordinate ``scale u + shift``. A row is the hat function
+    ``max(0, 1 - |pixel - j|)``.
     """
     coordinate = scale[:, None] * pixel_centres(n_out)[None] + shift[:, None]
     pixel = ((coordinate + 1) * n_in - 1) / 2
