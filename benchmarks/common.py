@@ -7,7 +7,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def median_ratio(a: list[float], b: list[float]) -> float:
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 
-def spread(values: list[float], factor: float = 1000, digits: int = 1) -> str:
+def spread(values: Iterable[float], factor: float = 1000, digits: int = 1) -> str:
     """Median, lowest and highest, for a table."""
     scaled = sorted(factor * value for value in values)
     middle, low, high = (

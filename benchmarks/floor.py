@@ -5,19 +5,21 @@ optimiser's traffic, each timed alone, make the floor; and what the step takes w
 
 The products are listed from the settings (forward, and backward for inputs and weights). Each is
 timed at its own shape with XLA (the first factor as it is, or kept transposed) and with NumPy's
-BLAS, and the fastest counts. Adam has to read four numbers a parameter (weight, gradient, two
-moments) and to write three; the rate is that of copying arrays of as many numbers as it reads. All
-else (sampling, hats of the spatial transformer, likelihoods, non-linearities) is free here.
+BLAS, and the fastest counts. That is the floor of products made one after the other; many of them
+use one core only. The lower floor has two made at once, as if none had to wait for another,
+wherever this is faster. Adam has to read four numbers a parameter (weight, gradient, two moments)
+and to write three; the rate is that of copying arrays of as many numbers as it reads. All else
+(sampling, hats of the spatial transformer, likelihoods, non-linearities) is free here.
 """
 
 import itertools
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import common
 import jax
@@ -32,6 +34,9 @@ from airjax.train import Trainer, exploration, to_unit
 ADAM, ADAM_READS = 7, 4  # numbers read and written a parameter; those read
 TURN, COPIES = 2e9, 20  # floating-point operations, and copies, a turn
 PARTS = ("the step", "gradient, plain descent in place of Adam", "value only")
+ALONE, AT_ONCE = ("XLA", "transposed", "NumPy"), ("two at once", "transposed, two at once")
+
+Turns = dict[Any, np.ndarray]  # seconds, by what was timed
 
 
 class Product(NamedTuple):
@@ -88,7 +93,8 @@ def products(config: ModelConfig, n: int) -> Iterator[Product]:
         yield from _layer("embed", rows, i, o, 1, not first)
         size, first = o, False
     yield from _layer("LSTM, image", rows, size, gates, 1, not first)
-    yield from _layer("LSTM, latents and state", rows, latents + hidden, gates, t)
+    # the first step's are the same for all images: one row, left out
+    yield from _layer("LSTM, latents and state", rows, latents + hidden, gates, t - 1)
     for part, sizes in (
         ("predict", (hidden, *config.predict_net, 7)),
         ("encoder", (pixels, *config.encoder_net, 2 * z)),
@@ -125,8 +131,8 @@ def _resampling(
 
 
 def loops(p: Product) -> int:
-    """How many products make a turn."""
-    return max(1, round(TURN / p.shape.flops))
+    """How many products make a turn: an even number."""
+    return 2 * max(1, round(TURN / 2 / p.shape.flops))
 
 
 def factors(p: Product) -> tuple[np.ndarray, np.ndarray]:
@@ -137,22 +143,29 @@ def factors(p: Product) -> tuple[np.ndarray, np.ndarray]:
     return (a[0], b[0]) if p.b == 1 else (a, b)
 
 
-def in_xla(p: Product, transposed: bool = False) -> Callable[[], object]:
+@partial(jax.jit, static_argnames=("times", "transposed"))
+def looped(a, b, times: int, transposed: bool):
+    """So many products, one after the other."""
+
+    def body(_, a):
+        c = (a.mT if transposed else a) @ b
+        c = jax.lax.optimization_barrier(c)  # all of it, and each time
+        return a.at[(0,) * a.ndim].set(c[(0,) * c.ndim])
+
+    return jax.lax.fori_loop(0, times, body, a)
+
+
+def in_xla(p: Product, transposed: bool = False, at_once: int = 1) -> Callable[[], object]:
     """A turn of such products in a compiled loop, so that no call is counted; if asked, with the
-    first factor kept transposed, as gradients for weights have it."""
+    first factor kept transposed, as gradients for weights have it, and in several threads."""
     a, b = map(jnp.asarray, factors(p))
-
-    @jax.jit
-    def looped(a, b):
-        def body(_, a):
-            c = (a.mT if transposed else a) @ b
-            c = jax.lax.optimization_barrier(c)  # all of it, and each time
-            return a.at[(0,) * a.ndim].set(c[(0,) * c.ndim])
-
-        return jax.lax.fori_loop(0, loops(p), body, a)
-
     a = jnp.copy(a.mT) if transposed else a
-    return lambda: jax.block_until_ready(looped(a, b))
+    threads = ThreadPoolExecutor(at_once)
+
+    def some(_):
+        return jax.block_until_ready(looped(a, b, loops(p) // at_once, transposed))
+
+    return lambda: list(threads.map(some, range(at_once)))
 
 
 def in_numpy(p: Product) -> Callable[[], object]:
@@ -227,58 +240,70 @@ def parts(trainer: Trainer, args: Args) -> dict[str, Callable[[], None]]:
     return dict(zip(PARTS, runs, strict=True))
 
 
-def measure(name: str, model: ModelConfig, args: Args) -> dict:
-    """The floor of one architecture, the step, and the step's share; printed as tables.
-
-    Products, copies and steps have their turns one after the other, and the share is that of steps
-    and floor of the same turn: the machine's speed changes within minutes.
-    """
-    images = data.load("multi-mnist", "train").images
-    config = Config(TrainConfig(data="multi-mnist", batch_size=args.batch_size), model)
-    trainer = Trainer(config, images)
-    listed = list(products(model, args.batch_size))
-    parameters = sum(x.size for x in jax.tree.leaves(trainer.svi.get_params(trainer.init().svi)))
-    shapes = list(dict.fromkeys(p.shape for p in listed))
-    contenders = {("XLA", p): in_xla(p) for p in shapes}
-    contenders |= {("transposed", p): in_xla(p, True) for p in shapes}
+def timed(trainer: Trainer, shapes: Sequence[Product], parameters: int, args: Args) -> Turns:
+    """Seconds of each turn. Products, copies and steps have theirs one after the other: the
+    machine's speed changes within minutes."""
+    contenders: dict[Any, Callable[[], object]] = {}
+    for p in shapes:
+        contenders |= {("XLA", p): in_xla(p), ("transposed", p): in_xla(p, True)}
+        two = in_xla(p, at_once=2), in_xla(p, True, at_once=2)
+        contenders |= {(way, p): turn for way, turn in zip(AT_ONCE, two, strict=True)}
     contenders |= {"copies": copies(parameters)} | parts(trainer, args)
     contenders |= {("NumPy", p): in_numpy(p) for p in shapes}
     contenders |= {"pause": lambda: time.sleep(1)}  # NumPy's threads wait awake for a while
-    turns = common.in_turn(contenders, args.repeats)
-    ways = "XLA", "transposed", "NumPy"
-    of_product = {p: min((turns[way, p] for way in ways), key=statistics.median) for p in shapes}
-    traffic = ADAM / ADAM_READS / COPIES  # of Adam, in turns of copies
+    seconds = common.in_turn(contenders, args.repeats)
+    return {name: np.array(values) for name, values in seconds.items()}
 
-    def floor(part: str | None = None) -> np.ndarray:
-        """Seconds in each turn of the products of a part, or of all."""
-        mine = [p for p in listed if part in (None, p.part)]
-        return sum(p.times / loops(p) * np.array(of_product[p.shape]) for p in mine)
 
-    adam = traffic * np.array(turns["copies"])
+def of_products(listed: Sequence[Product], turns: Turns, ways: Sequence[str]) -> np.ndarray:
+    """Seconds of these products in each turn, each in the way that takes the least time in the
+    median."""
+
+    def once(p: Product) -> np.ndarray:
+        return min((turns[way, p.shape] for way in ways), key=np.median) / loops(p)
+
+    return sum((p.times * once(p) for p in listed), np.zeros(()))
+
+
+def measure(name: str, model: ModelConfig, args: Args) -> dict:
+    """The floors of one architecture, the step, and the step's share, that of steps and floor of
+    the same turn; printed as tables."""
+    config = Config(TrainConfig(data="multi-mnist", batch_size=args.batch_size), model)
+    trainer = Trainer(config, data.load("multi-mnist", "train").images)
+    listed = list(products(model, args.batch_size))
+    parameters = sum(x.size for x in jax.tree.leaves(trainer.svi.get_params(trainer.init().svi)))
+    turns = timed(trainer, list(dict.fromkeys(p.shape for p in listed)), parameters, args)
+
+    adam = ADAM / ADAM_READS / COPIES * turns["copies"]
+    floors = [of_products(listed, turns, ways) + adam for ways in (ALONE, ALONE + AT_ONCE)]
     rows = []
     for part in dict.fromkeys(p.part for p in listed):
-        took, flops = np.median(floor(part)), sum(p.flops for p in listed if p.part == part)
-        rows.append([part, f"{flops / 1e6:.0f}", f"{flops / took / 1e9:.0f}", f"{1e3 * took:.2f}"])
+        mine = [p for p in listed if p.part == part]
+        flops = sum(p.flops for p in mine)
+        alone, at_once = (np.median(of_products(mine, turns, w)) for w in (ALONE, ALONE + AT_ONCE))
+        told = f"{flops / 1e6:.0f}", f"{flops / alone / 1e9:.0f}", f"{1e3 * alone:.2f}"
+        rows.append([part, *told, f"{1e3 * at_once:.2f}"])
     total, moved = sum(p.flops for p in listed), 4 * ADAM * parameters
-    rate = moved / np.median(adam)
-    told = f"{moved / 1e6:.0f} MB", f"{rate / 1e9:.1f} GB/s", f"{1e3 * np.median(adam):.2f}"
-    rows.append([f"Adam, {parameters:,} parameters", *told])
-    all_of_it = floor() + adam
-    rows.append(["floor", f"{total / 1e6:.0f}", "", common.spread(all_of_it.tolist())])
+    rate, took = moved / np.median(adam), f"{1e3 * np.median(adam):.2f}"
+    traffic = f"{moved / 1e6:.0f} MB", f"{rate / 1e9:.1f} GB/s"
+    rows.append([f"Adam, {parameters:,} parameters", *traffic, took, took])
+    rows.append(["floor", f"{total / 1e6:.0f}", "", *map(common.spread, floors)])
     print(f"\n{name}, batch {args.batch_size}\n")
-    print(common.table(["part", "MFLOP", "GFLOP/s", "ms a step"], rows))
-    steps = {part: np.array(turns[part]) / args.steps for part in PARTS}
-    ratios = {part: steps[part] / all_of_it for part in PARTS}
+    print(common.table(["part", "MFLOP", "GFLOP/s", "ms a step", "two at once"], rows))
+
+    steps = {part: turns[part] / args.steps for part in PARTS}
+    ratios = {part: [steps[part] / floor for floor in floors] for part in PARTS}
     lines = [
-        [part, common.spread(steps[part].tolist()), common.spread(ratios[part].tolist(), 1, 2)]
+        [part, common.spread(steps[part]), *(common.spread(r, 1, 2) for r in ratios[part])]
         for part in PARTS
     ]
-    print("\n" + common.table(["", "ms a step", "times the floor"], lines))
+    head = ["", "ms a step", "times the floor", "times that of two at once"]
+    print("\n" + common.table(head, lines))
     return {
         "model": name, "flops": total, "parameters": parameters, "copy_rate": rate, "parts": rows,
-        "floor_s": all_of_it.tolist(), "adam_s": adam.tolist(),
+        "floors_s": [floor.tolist() for floor in floors], "adam_s": adam.tolist(),
         "steps_s": {part: values.tolist() for part, values in steps.items()},
-        "ratios": {part: values.tolist() for part, values in ratios.items()},
+        "ratios": {part: [r.tolist() for r in both] for part, both in ratios.items()},
     }  # fmt: skip
 
 
