@@ -41,8 +41,8 @@ class AIR(TransformerMixin, BaseEstimator):
             the images, or None for that where the settings are those of the paper; see
             `airjax.object_size`.
         steps: number of gradient steps; those of ``config``, or 6,000, unless given.
-        learning_rate: of Adam, at its highest; that of ``config``, or the estimator's own, unless
-            given.
+        learning_rate: of Adam, once it has risen; that of ``config``, or the estimator's own,
+            unless given.
         estimator: of the ELBO's gradient: count, iwae or score; that of ``config``, or count,
             unless given.
         n_samples: K, paths of the guide that the posterior over the count is averaged over.

@@ -17,7 +17,6 @@ EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
 Background = Literal["none", "mean", "learned"]
 Choice = Literal["auto", "yes", "no"]
-STEPS = {"digits": 2000, "multi-mnist": 4000}
 LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions are noisy
 LIKELIHOOD_SD = 0.3  # of the tutorial; and where a learned one begins
 NEED_MASKS = ("count", "iwae")  # the count is summed over masked programs
@@ -145,10 +144,9 @@ class TrainConfig:
 
     Attributes:
         data: name of a data set, or path of an .npz of images or of a folder of pictures.
-        steps: number of gradient steps; 2,000 for digits, 4,000 for multi-mnist and 6,000 for all
-            else unless given.
+        steps: number of gradient steps; 2,000 for digits and 6,000 for all else unless given.
         batch_size: images a step.
-        learning_rate: of Adam, at its highest; 0.0003 for score and 0.002 else unless given.
+        learning_rate: of Adam, once it has risen; 0.0003 for score and 0.002 else unless given.
         estimator: of the ELBO's gradient: count sums over the count exactly, score has a score
             function and baselines (the tutorial's), iwae is the importance-weighted bound.
         seed: of initialisation, mini-batches and noise.
@@ -163,7 +161,7 @@ class TrainConfig:
 
     def __post_init__(self):
         if self.steps is None:
-            object.__setattr__(self, "steps", STEPS.get(self.data, 6000))
+            object.__setattr__(self, "steps", 2000 if self.data == "digits" else 6000)
         one_of(self, "estimator", get_args(EstimatorName))
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", LEARNING_RATES[self.estimator])
