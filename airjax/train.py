@@ -248,6 +248,7 @@ class Trainer:
             config: of the programs; the run's own, with the count prior of the state's step, unless
                 given.
         """
+        assert self.svi.constrain_fn is not None  # by `init`
         params = self.svi.constrain_fn(mean_params(state.svi.optim_state))
         if config is None:
             prior = float(annealed(self.config, state.step))
