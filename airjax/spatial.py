@@ -6,6 +6,8 @@ bilinear sampling is separable, so a window is placed with two small matrix prod
 PyTorch's ``affine_grid`` and ``grid_sample`` with ``align_corners=False`` and zeros outside.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
@@ -54,6 +56,8 @@ def _hat_jvp(primals, tangents):
     return hat(x), jnp.where(jnp.abs(x) < 1, slope, 0.0) * dx
 
 
+# jitted, for a training step calls it for each object under each count: it is traced once
+@partial(jax.jit, static_argnames="image_size")
 def window_to_image(
     z_where: Float[Array, "N 3"], window: Float[Array, "N h w *C"], image_size: tuple[int, int]
 ) -> Float[Array, "N H W *C"]:
@@ -64,6 +68,7 @@ def window_to_image(
     return _resampled(rows, window, columns)
 
 
+@partial(jax.jit, static_argnames="window_size")
 def image_to_window(
     z_where: Float[Array, "N 3"], image: Float[Array, "N H W *C"], window_size: int
 ) -> Float[Array, "N w w *C"]:

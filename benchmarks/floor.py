@@ -7,9 +7,10 @@ The products are listed from the settings (forward, and backward for inputs and 
 timed at its own shape with XLA (the first factor as it is, or kept transposed) and with NumPy's
 BLAS, and the fastest counts. That is the floor of products made one after the other; many of them
 use one core only. The lower floor has two made at once, as if none had to wait for another,
-wherever this is faster. Adam has to read four numbers a parameter (weight, gradient, two moments)
-and to write three; the rate is that of copying arrays of as many numbers as it reads. All else
-(sampling, hats of the spatial transformer, likelihoods, non-linearities) is free here.
+wherever this is faster. Schedule-free Adam has to read four numbers a parameter (gradient, second
+moment, y and z) and to write three; the rate is that of copying arrays of as many numbers as it
+reads. All else (sampling, hats of the spatial transformer, likelihoods, non-linearities) is free
+here.
 """
 
 import itertools
