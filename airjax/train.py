@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, UInt8, UInt32
 from numpyro.infer import SVI
 from numpyro.infer.elbo import ELBO
 from numpyro.infer.svi import SVIState
-from optax.contrib import schedule_free_adamw, schedule_free_eval_params
+from optax.contrib import ScheduleFreeState, schedule_free, schedule_free_eval_params
 
 from airjax.config import Config, ModelConfig
 from airjax.data.dataset import Dataset
@@ -32,8 +32,6 @@ EXPLORING = 0.75  # share of the steps in which the guide explores counts
 EVALUATED = 1000  # images of each data set that progress is measured on
 # of the weights that a loop carries: steps are some 3 % faster, with the same results
 FEWER_COPIES: dict[str, str | bool] = {"xla_cpu_copy_insertion_use_region_analysis": True}
-BASELINE = "baseline$params"
-Params = dict[str, Any]
 Row = dict[str, Any]
 
 
@@ -74,31 +72,39 @@ def _untrained(
     return model, GUIDES[config.guide](config, networks, likelihood, bl)
 
 
-def optimizer(config: Config) -> optax.GradientTransformation:
+def optimizer(config: Config, score: bool) -> optax.GradientTransformation:
     """Schedule-free Adam (Defazio et al., 2024, arXiv:2405.15682): the learning rate rises at first
     and then stays. Steps go from z to z; x is their mean over all of training, and what images are
     read with (`mean_params`); gradients are taken at y = 0.9 x + 0.1 z, which is what NumPyro calls
-    the parameters. For the baseline, which has to follow the others, plain Adam at a constant rate
-    of its own."""
-    rate, warmup = config.train.peak_learning_rate, min(WARMUP, config.train.num_steps // 10)
+    the parameters.
 
-    def kinds(params):
-        return {name: "baseline" if name == BASELINE else "other" for name in params}
+    With score functions, under which that was seen to settle on one count for all images, Adam as
+    ever: the rate rises and then falls to zero along a cosine; for the baseline, which has to
+    follow the others, it is constant and another one.
+    """
+    steps, rate = config.train.num_steps, config.train.peak_learning_rate
+    warmup = min(WARMUP, steps // 10)
+    if score:
+        falling = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, steps)
+        adams: dict[Hashable, optax.GradientTransformation] = {
+            "baseline$params": optax.adam(config.estimator.baseline_learning_rate),
+            "other": optax.adam(falling),
+        }
+        return optax.partition(
+            adams, lambda params: {name: name if name in adams else "other" for name in params}
+        )
+    rising = optax.warmup_constant_schedule(0.0 if warmup else rate, rate, warmup)
+    # Adam without its first moment; optax's schedule_free_adamw also reads the weights, for decay
+    rms = optax.rmsprop(rising, decay=0.999, eps_in_sqrt=False, bias_correction=True)
+    return schedule_free(rms, rising)
 
-    adams: dict[Hashable, optax.GradientTransformation] = {
-        "baseline": optax.adam(config.estimator.baseline_learning_rate),
-        "other": schedule_free_adamw(rate, warmup or None),
-    }
-    return optax.partition(adams, kinds)
 
-
-def mean_params(optim_state: Any) -> Params:
-    """x of `optimizer`, before NumPyro's constraints; the baseline's parameters as they are."""
-    _, (params, states) = optim_state
-    averages = states.inner_states["other"].inner_state
-    z = {name: z for name, z in averages.z.items() if name != BASELINE}
-    y = {name: params[name] for name in z}
-    return params | schedule_free_eval_params(averages._replace(z=z), y)
+def mean_params(optim_state: Any) -> dict[str, Any]:
+    """x of `optimizer`, before NumPyro's constraints; with score functions, the parameters."""
+    _, (params, state) = optim_state
+    if not isinstance(state, ScheduleFreeState):
+        return params
+    return cast(dict[str, Any], schedule_free_eval_params(state, params))
 
 
 def annealed(config: Config, step: ArrayLike) -> float | Array:
@@ -147,12 +153,13 @@ class Trainer:
         self.images = jnp.asarray(images)
         particles = config.estimator.particles
         elbo = elbo or ESTIMATORS[config.train.estimator](num_particles=particles)
-        baseline = isinstance(elbo, ScoreELBO) and config.estimator.baselines
+        score = isinstance(elbo, ScoreELBO)
+        baseline = score and config.estimator.baselines
         model, guide = untrained(config.model, config.train.seed, baseline)
         likelihood = model.likelihood.with_mean_of(images)
         self.model = dataclasses.replace(model, likelihood=likelihood)
         self.guide = dataclasses.replace(guide, likelihood=likelihood)
-        self.svi = SVI(self.model, self.guide, optimizer(config), elbo)
+        self.svi = SVI(self.model, self.guide, optimizer(config, score), elbo)
 
     def init(self) -> TrainState:
         """The state before the first step."""
@@ -257,7 +264,7 @@ class Trainer:
         networks = eqx.combine(params["guide$params"], self.guide.networks)
         baseline = self.guide.baseline
         if baseline is not None:
-            baseline = eqx.combine(params[BASELINE], baseline)
+            baseline = eqx.combine(params["baseline$params"], baseline)
         likelihood = self.model.likelihood
         if "likelihood$params" in params:
             likelihood = eqx.combine(params["likelihood$params"], likelihood)

@@ -138,12 +138,11 @@ def test_images_are_read_with_the_mean_of_where_the_steps_went(warmup):
     assert abs(x - z) > rate / 10
 
 
-@pytest.mark.parametrize("steps", [2, 9, 10])
+@pytest.mark.parametrize("steps", [1, 10])
 def test_short_trainings_move_too(steps):
-    """However short the warm-up."""
-    trainer, state, _ = run(
-        dataclasses.replace(SMALL, train=dataclasses.replace(TRAIN, steps=steps))
-    )
+    """However short the warm-up. (Of 10 steps the first one has the rate 0.)"""
+    train = dataclasses.replace(TRAIN, steps=steps)
+    trainer, state, _ = run(dataclasses.replace(SMALL, train=train))
     begun, trained = (
         mean_params(s.svi.optim_state)["decoder$params"].mlp.layers[0].weight
         for s in (trainer.init(), state)
@@ -218,8 +217,7 @@ def test_without_baselines():
 
 
 def test_the_baseline_has_a_learning_rate_of_its_own():
-    """Adam's first step is its learning rate; at step 0 the others' is still 0 (warm-up), but for
-    rounding."""
+    """Adam's first step is its learning rate; at step 0 the others' is still 0 (warm-up)."""
     train = dataclasses.replace(TRAIN, estimator="score", steps=1000)
     estimator = EstimatorConfig(baseline_learning_rate=0.05)
     trainer = Trainer(Config(train, TINY, estimator), IMAGES)
@@ -231,4 +229,4 @@ def test_the_baseline_has_a_learning_rate_of_its_own():
             np.abs(np.asarray(y - x)).max()
             for x, y in zip(*(jax.tree.leaves(p[name]) for p in (a, b)), strict=True)
         ]
-        np.testing.assert_allclose(max(moved), rate, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(max(moved), rate, rtol=1e-3)
