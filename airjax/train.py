@@ -78,9 +78,9 @@ def optimizer(config: Config, score: bool) -> optax.GradientTransformation:
     read with (`mean_params`); gradients are taken at y = 0.9 x + 0.1 z, which is what NumPyro calls
     the parameters.
 
-    With score functions, under which that was seen to settle on one count for all images, Adam as
-    ever: the rate rises and then falls to zero along a cosine; for the baseline, which has to
-    follow the others, it is constant and another one.
+    With score functions, under which that was seen to settle on one count for nearly all images,
+    Adam as ever: the rate rises and then falls to zero along a cosine; for the baseline, which has
+    to follow the others, it is constant and another one.
     """
     steps, rate = config.train.num_steps, config.train.peak_learning_rate
     warmup = min(WARMUP, steps // 10)

@@ -138,6 +138,15 @@ def test_images_are_read_with_the_mean_of_where_the_steps_went(warmup):
     assert abs(x - z) > rate / 10
 
 
+def test_with_score_functions_images_are_read_with_the_parameters_as_they_are():
+    train = dataclasses.replace(TRAIN, estimator="score", steps=2)
+    trainer, state, _ = run(dataclasses.replace(SMALL, train=train))
+    params = trainer.svi.get_params(state.svi)
+    a, b = (jax.tree.leaves(x) for x in (params, mean_params(state.svi.optim_state)))
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
 @pytest.mark.parametrize("steps", [1, 10])
 def test_short_trainings_move_too(steps):
     """However short the warm-up. (Of 10 steps the first one has the rate 0.)"""
