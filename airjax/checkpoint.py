@@ -95,17 +95,25 @@ class Checkpoints:
 
         Args:
             like: a state of the same run, for its structure.
+
+        Raises:
+            InputError: if the newest that is whole has another structure: it is of a version of
+                airjax that trained otherwise.
         """
         storage.sweep(self.path)
         damaged = []
         for folder in reversed(self.folders()):
             try:
                 arrays, _ = storage.read(folder, "checkpoint")
-                name = str(folder / storage.ARRAYS["checkpoint"])
-                storage.check_arrays(arrays, _raw(like), name, "this run's state")
-                return _cooked(like, arrays), damaged
             except InputError as error:
                 damaged.append(str(error))
+                continue
+            try:
+                storage.check_arrays(arrays, _raw(like), "checkpoint", "this run's state")
+            except InputError as error:
+                rule = "must be of a version of airjax that trains as this one does"
+                raise InputError(str(folder), f"{rule} ({error})") from None
+            return _cooked(like, arrays), damaged
         return None, damaged
 
     def folders(self) -> list[Path]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import TINY, as_format_1
 
-from airjax import session
+from airjax import session, storage
 from airjax.checkpoint import Checkpoints
 from airjax.cli import main
 from airjax.config import Config, ProgressConfig, TrainConfig
@@ -141,6 +141,21 @@ def test_a_run_begun_in_format_1_goes_on_bit_for_bit(stopped, whole):
         as_format_1(folder, ARRAYS["checkpoint"])
     main(["train", "--resume", str(stopped)])
     assert learned(stopped) == learned(whole("count"))
+
+
+def test_a_run_of_a_version_with_another_optimiser_is_refused_and_left_alone(stopped, capsys):
+    folder = Checkpoints(stopped / "checkpoints").folders()[-1]
+    arrays, about = storage.read(folder, "checkpoint")
+    shutil.rmtree(folder)
+    other = {name.replace(".z.", ".mu."): array for name, array in arrays.items()}
+    assert set(other) != set(arrays)
+    storage.write(folder, "checkpoint", other, about)
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--resume", str(stopped)])
+    told = f"{folder} must be of a version of airjax that trains as this one does"
+    assert end.value.code == 2 and told in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
