@@ -46,6 +46,8 @@ class AIR(TransformerMixin, BaseEstimator):
         estimator: of the ELBO's gradient: count, iwae or score; that of ``config``, or count,
             unless given.
         n_samples: K, paths of the guide that the posterior over the count is averaged over.
+        second_look: hold the guide's count against one object more when images are read, see
+            `airjax.second_look`: more objects that lie close are told apart; many times slower.
         config: all other settings, see `airjax.config.Config`.
         random_state: an int for results that can be repeated; a RandomState or None draw one.
 
@@ -67,6 +69,7 @@ class AIR(TransformerMixin, BaseEstimator):
         learning_rate: float | None = None,
         estimator: EstimatorName | None = None,
         n_samples: int = 5,
+        second_look: bool = False,
         config: Config | None = None,
         random_state: int | np.random.RandomState | None = 0,
     ):
@@ -76,14 +79,27 @@ class AIR(TransformerMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.estimator = estimator
         self.n_samples = n_samples
+        self.second_look = second_look
         self.config = config
         self.random_state = random_state
 
     @classmethod
-    def of(cls, model: Model, guide: Guide, n_samples: int = 5, random_state: int = 0) -> "AIR":
+    def of(
+        cls,
+        model: Model,
+        guide: Guide,
+        n_samples: int = 5,
+        second_look: bool = False,
+        random_state: int = 0,
+    ) -> "AIR":
         """An AIR with these trained programs."""
-        steps, config = model.config.model_steps, Config(model=model.config)
-        air = cls(steps, n_samples=n_samples, config=config, random_state=random_state)
+        air = cls(
+            model.config.model_steps,
+            n_samples=n_samples,
+            second_look=second_look,
+            config=Config(model=model.config),
+            random_state=random_state,
+        )
         air.model_, air.guide_, air.seed_ = model, guide, random_state
         return air
 
@@ -154,7 +170,8 @@ class AIR(TransformerMixin, BaseEstimator):
                 seen.append(images)
                 yield images
 
-        for found in infer.read_stream(model, guide, chunks(), Found, self.seed_, self.n_samples):
+        how = self.seed_, self.n_samples, self.second_look
+        for found in infer.read_stream(model, guide, chunks(), Found, *how):
             yield Scenes(seen.pop(0), found, model)
 
     def find(self, picture: Any, overlap: float = 0.5) -> Objects:

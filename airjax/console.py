@@ -57,7 +57,8 @@ def report_tables(report: dict[str, Any]) -> list[str | Table]:
     s = report["settings"]
     title = (
         f"{s['n']} images of {s['data']} ({s['part']} part), "
-        f"K = {s['num_paths']} paths, seed {s['seed']}, airjax {s['version']}"
+        f"K = {s['num_paths']} paths, {'a second look, ' if s['second_look'] else ''}"
+        f"seed {s['seed']}, airjax {s['version']}"
     )
     table = Table("", "", show_header=False)
     table.add_row("ELBO (nats an image)", f"{report['elbo']:.2f}")

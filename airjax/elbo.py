@@ -9,14 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro import handlers
 from numpyro.infer.elbo import ELBO
 
-Site = dict[str, Any]  # of a NumPyro trace
-
-
-def all_on(site: Site) -> Array | None:
-    """For ``handlers.substitute(substitute_fn=...)``: every z_pres_t is 1."""
-    if not site["name"].startswith("z_pres_"):
-        return None
-    return jnp.ones(site["fn"].shape())
+from airjax.paths import Site, all_on
 
 
 def log_count_probs(p: Float[Array, "T N"]) -> Float[Array, "T+1 N"]:

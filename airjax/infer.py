@@ -15,10 +15,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt8, UInt32
 from numpyro import handlers
 
-from airjax.elbo import CountELBO, CountIWAE, all_on, log_count_probs
+from airjax.elbo import CountELBO, CountIWAE, log_count_probs
+from airjax.errors import InputError
 from airjax.guide import Guide
 from airjax.model import Model
-from airjax.spatial import over_pixels, window_boxes, window_to_image
+from airjax.paths import all_on_trace, at_mean
+from airjax.second_look import Look, looked_again
+from airjax.spatial import over_pixels, window_boxes
 
 VISIBLE = 0.1  # a decoded object's tight box is drawn around the pixels above this intensity
 UNLIKELY = 1e-3  # where no image has a further object with this probability, reading ends
@@ -93,6 +96,7 @@ def read(
     seed: int = 0,
     num_paths: int = 10,
     z_pres_prior: Float[Array, " T"] | None = None,
+    second_look: bool = False,
 ) -> Reading:
     """Reads images, in batches of bounded memory. (Masked: what absent objects would be does not
     count, however the programs were trained.)
@@ -104,11 +108,17 @@ def read(
         seed: of the guide's samples.
         num_paths: K, the paths of the guide that counts and ELBO are averaged over.
         z_pres_prior: the model's p_t, for the ELBO, if not those of its config.
+        second_look: take the counts' probabilities and the objects from `airjax.second_look`.
+
+    Raises:
+        InputError: if a second look is asked for, of a guide that reads no windows.
     """
 
     def one_batch(images, keys):
-        return _read_batch(*masked(model, guide), images, keys, num_paths, z_pres_prior, Reading)
+        programs, more = masked(model, guide), (z_pres_prior, Reading, second_look)
+        return _read_batch(*programs, images, keys, num_paths, *more)
 
+    _check(guide, second_look)
     return in_batches(one_batch, images, seed)
 
 
@@ -164,6 +174,7 @@ def read_stream(
     kind: type,
     seed: int = 0,
     num_paths: int = 5,
+    second_look: bool = False,
 ) -> Iterator[Any]:
     """As `read`, chunk by chunk, no chunk larger than the first.
 
@@ -172,9 +183,17 @@ def read_stream(
     """
 
     def one_batch(images, keys):
-        return _read_batch(*masked(model, guide), images, keys, num_paths, None, kind)
+        programs = masked(model, guide)
+        return _read_batch(*programs, images, keys, num_paths, None, kind, second_look)
 
+    _check(guide, second_look)
     return stream(one_batch, chunks, seed)
+
+
+def _check(guide: Guide, second_look: bool) -> None:
+    if second_look and guide.config.guide == "basic":
+        rule = "must be off for the guide basic, which reads no windows"
+        raise InputError("second_look", rule, second_look)
 
 
 @eqx.filter_jit
@@ -186,10 +205,11 @@ def _read_batch(
     num_paths: int,
     z_pres_prior: Float[Array, " T"] | None,
     kind: type,
+    second_look: bool,
 ) -> Any:
     def one(image, key):
         image = image.astype(jnp.float32) / 255
-        reading = _read_one(model, guide, image, key, num_paths, z_pres_prior)
+        reading = _read_one(model, guide, image, key, num_paths, z_pres_prior, second_look)
         return kind(*(getattr(reading, name) for name in kind._fields))
 
     return jax.vmap(one)(images, keys)
@@ -202,24 +222,26 @@ def _read_one(
     key: PRNGKeyArray,
     num_paths: int,
     z_pres_prior: Float[Array, " T"] | None,
+    second_look: bool,
 ) -> Reading:
     """`Reading` of one image, without the leading axis."""
     images, steps, size = image[None], guide.config.model_steps, guide.config.image_size
     sample_key, *path_keys = jax.random.split(key, num_paths + 1)
 
     def on_path(key):  # the ELBO draws the same path from the same key
-        p = jnp.stack([site["fn"].probs for site in _all_on_trace(guide, images, key)["z_pres"]])
+        p = jnp.stack([site["fn"].probs for site in all_on_trace(guide, images, key)["z_pres"]])
         elbo = CountELBO().per_image(key, {}, model, guide, images, z_pres_prior)
         return log_count_probs(p)[:, 0], elbo[0]
 
     log_q_n, elbo = jax.vmap(on_path)(jnp.stack(path_keys))
     count_probs = jnp.exp(log_q_n).mean(0)
 
-    sites = _all_on_trace(guide, images, key, mean=True)
-    z_where = jnp.concatenate([site["value"] for site in sites["z_where"]])
-    z_what = jnp.concatenate([site["value"] for site in sites["z_what"]])
-    windows = model.decoder(z_what)
-    objects = window_to_image(z_where, windows, size)
+    found = Look(model, guide, image).read(image, steps)
+    if second_look:
+        tiny = jnp.finfo(count_probs.dtype).tiny
+        log_q = jnp.log(jnp.maximum(count_probs, tiny))
+        count_probs, found = looked_again(model, guide, image, log_q)
+    z_where, z_what, objects = found.z_where, found.z_what, found.y
     shown = jnp.arange(steps) < count_probs.argmax()
     return Reading(
         elbo=elbo.mean(),
@@ -227,7 +249,7 @@ def _read_one(
         sampled_count=jax.random.categorical(sample_key, log_q_n[0]),
         z_where=z_where,
         z_what=z_what,
-        windows=windows,
+        windows=model.decoder(z_what),
         window_boxes=window_boxes(z_where, size),
         tight_boxes=tight_boxes(objects, window_boxes(z_where, size)),
         reconstruction=model.likelihood.on_ground(
@@ -295,7 +317,7 @@ def _steps_needed(
     def step(carry):
         t, state, goes_on = carry
         path = handlers.substitute(
-            handlers.seed(guide.step, jax.random.key(0)), substitute_fn=_mean_path
+            handlers.seed(guide.step, jax.random.key(0)), substitute_fn=at_mean
         )
         traced = handlers.trace(path)
         state = traced(0, guide.networks, scenes, from_image, state)
@@ -309,23 +331,6 @@ def _steps_needed(
     start = (jnp.array(0), state, jnp.ones(len(scenes)))
     t, _, goes_on = jax.lax.while_loop(needed, step, start)
     return jnp.where((goes_on > UNLIKELY).any(), t, t - 1)
-
-
-def _mean_path(site: dict[str, Any]) -> Array | None:
-    """For ``handlers.substitute``: every z_pres_t is 1, every other latent at its mean."""
-    on = all_on(site)
-    return site["fn"].mean if on is None and site["type"] == "sample" else on
-
-
-def _all_on_trace(
-    guide: Guide, images: Float[Array, "N H W *C"], key: PRNGKeyArray, mean: bool = False
-) -> dict[str, list[dict[str, Any]]]:
-    """Sites of the guide with every z_pres_t 1, in the order of steps; at their means if asked."""
-    path = handlers.seed(guide, key)
-    path = handlers.substitute(path, substitute_fn=_mean_path if mean else all_on)
-    trace = handlers.trace(path).get_trace(images)
-    steps = range(guide.config.model_steps)
-    return {s: [trace[f"{s}_{t}"] for t in steps] for s in ("z_pres", "z_where", "z_what")}
 
 
 def tight_boxes(

@@ -53,7 +53,9 @@ def score(reading: Reading, data: Dataset) -> dict[str, Any]:
     return report
 
 
-def settings(reading: Reading, data: Dataset, seed: int, num_paths: int) -> dict[str, Any]:
+def settings(
+    reading: Reading, data: Dataset, seed: int, num_paths: int, second_look: bool = False
+) -> dict[str, Any]:
     """What scores were made with, and belongs beside them."""
     return {
         "data": data.name,
@@ -61,6 +63,7 @@ def settings(reading: Reading, data: Dataset, seed: int, num_paths: int) -> dict
         "n": len(data),
         "seed": seed,
         "num_paths": num_paths,
+        "second_look": second_look,
         "model_steps": reading.count_probs.shape[1] - 1,
         "version": airjax.__version__,
     }

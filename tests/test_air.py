@@ -65,7 +65,7 @@ def test_what_is_not_fitted_says_so():
 
 
 def test_parameters_are_kept_as_given():
-    air = AIR(4, steps=7, learning_rate=0.1, estimator="iwae", n_samples=2, random_state=5)
+    air = AIR(4, steps=7, learning_rate=0.1, estimator="iwae", second_look=True, random_state=5)
     assert clone(air).get_params() == air.get_params()
     assert air.set_params(steps=8).steps == 8
     settings = air._settings(np.zeros((2, 50, 50), np.uint8))

@@ -89,6 +89,19 @@ def test_evaluate_parts_and_other_files(workplace, tmp_path, capsys):
     assert "K = 2" in table and "most probable count" in table
 
 
+def test_evaluate_with_a_second_look(workplace, capsys):
+    airjax(f"evaluate {workplace}/run --json --second-look")
+    again = json.loads(capsys.readouterr().out)
+    once = json.loads((workplace / "run/evaluation.json").read_text())
+    assert once["settings"] | {"second_look": True} == again["settings"]
+    assert (once["elbo"], once["count_accuracy_sample"]) == (
+        again["elbo"],
+        again["count_accuracy_sample"],
+    )
+    airjax(f"evaluate {workplace}/run --second-look")
+    assert "K = 10 paths, a second look, seed 0" in " ".join(capsys.readouterr().out.split())
+
+
 def test_plot_and_sample_draw(workplace, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     airjax(f"plot {workplace}/run -n 4")

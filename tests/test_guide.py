@@ -12,8 +12,9 @@ from numpyro import handlers
 from numpyro.infer import SVI
 
 from airjax.config import ModelConfig
-from airjax.elbo import CountELBO, all_on, log_count_probs
+from airjax.elbo import CountELBO, log_count_probs
 from airjax.networks import LSTM, LSTMState
+from airjax.paths import all_on
 from airjax.spatial import image_to_window
 from airjax.train import untrained
 
