@@ -48,12 +48,14 @@ class Args:
 
     Attributes:
         run: folder of a run on scenes with true boxes.
+        second_look: read with a second look.
         right: how many of the scenes that are read right are looked at.
         shown: scenes in each picture, at most.
         out: folder for the results.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
+    second_look: bool = False
     right: int = 400
     shown: int = 16
     out: Path = Path(".")
@@ -219,7 +221,7 @@ def main(args: Args) -> None:
     """Fits, prints, draws and writes."""
     run = Run.open(args.run)
     (model, guide), scenes = run.load(), run.data(None, None, None)
-    reading = read(model, guide, scenes.images)
+    reading = read(model, guide, scenes.images, second_look=args.second_look)
     explained = Explained(model, guide, scenes, reading)
     n, counts = np.asarray(reading.count), np.asarray(scenes.counts)
     rows = [explained.truly(int(i)) for i in np.flatnonzero(n != counts)]
@@ -249,7 +251,11 @@ def main(args: Args) -> None:
             figure = picture(title, mine[: args.shown], other)
             figure.savefig(args.out / f"errors_{name}.png", dpi=90)
     told = [{k: row[k] for k in ("index", "counts", "gain")} for row in rows + more]
-    common.write(args.out / "errors.json", {"run": args.run, "right": args.right}, told)
+    common.write(
+        args.out / "errors.json",
+        {"run": args.run, "second_look": args.second_look, "right": args.right},
+        told,
+    )
 
 
 if __name__ == "__main__":
