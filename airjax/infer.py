@@ -36,7 +36,8 @@ class Reading(NamedTuple):
         elbo: ``[N]``, averaged over K paths of the guide, in nats.
         count_probs: ``[N, T + 1]``, posterior over the count, averaged over the same paths.
         sampled_count: ``[N]``, the count of one sample of the guide.
-        z_where: ``[N, T, 3]`` of the guide's mean path (every latent at its mean, all steps on).
+        z_where: ``[N, T, 3]`` of the guide's mean path (every latent at its mean, all steps on), or
+            of what a second look found.
         z_what: ``[N, T, Z]``, likewise.
         windows: ``[N, T, w, w]``, the objects y_att decoded from these.
         window_boxes: ``[N, T, 4]``, where the windows lie: x0, y0, x1, y1 in pixels.
@@ -118,7 +119,7 @@ def read(
         programs, more = masked(model, guide), (z_pres_prior, Reading, second_look)
         return _read_batch(*programs, images, keys, num_paths, *more)
 
-    _check(guide, second_look)
+    _check_second_look(guide, second_look)
     return in_batches(one_batch, images, seed)
 
 
@@ -186,11 +187,11 @@ def read_stream(
         programs = masked(model, guide)
         return _read_batch(*programs, images, keys, num_paths, None, kind, second_look)
 
-    _check(guide, second_look)
+    _check_second_look(guide, second_look)
     return stream(one_batch, chunks, seed)
 
 
-def _check(guide: Guide, second_look: bool) -> None:
+def _check_second_look(guide: Guide, second_look: bool) -> None:
     if second_look and guide.config.guide == "basic":
         rule = "must be off for the guide basic, which reads no windows"
         raise InputError("second_look", rule, second_look)

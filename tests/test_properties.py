@@ -23,6 +23,7 @@ from airjax.errors import InputError
 from airjax.infer import importance_weighted_bound, read, tight_boxes
 from airjax.metrics import score
 from airjax.model import geometric_like
+from airjax.second_look import looked_again
 from airjax.spatial import image_to_window, window_boxes, window_to_image
 from airjax.train import empty_elbo
 
@@ -88,6 +89,25 @@ def test_any_images_are_read(estimate, tiny, data):
     numbers = [value for value in report.values() if isinstance(value, float)]
     assert numbers and finite(numbers)
     assert np.isfinite(empty_elbo(images, tiny[0].likelihood, 0.1))
+
+
+@pytest.fixture(scope="module")
+def look(tiny):
+    return jax.jit(lambda image, log_q_n: looked_again(*tiny, image, log_q_n))
+
+
+@quick
+@given(
+    pixels=hnp.arrays(np.uint8, TINY.image_size),
+    n=st.integers(0, TINY.model_steps),
+    doubt=st.floats(2**-126, 0.25, width=32),  # float32's smallest: what a guide may be sure of
+)
+def test_any_image_may_be_looked_at_again(look, pixels, n, doubt):
+    q_n = np.full(TINY.model_steps + 1, doubt, np.float32)
+    q_n[n] = 1
+    probs, found = look(jnp.asarray(pixels / np.float32(255)), jnp.log(jnp.asarray(q_n)))
+    assert finite(probs, *found)
+    np.testing.assert_allclose(probs.sum(), 1, rtol=1e-5)
 
 
 @quick
