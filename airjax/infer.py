@@ -70,8 +70,16 @@ class Reading(NamedTuple):
     def has_empty_object(self) -> Bool[AnyArray, " N"]:
         """Whether the most probable count takes in an object of which nothing is visible."""
         peak = self.windows.reshape(*self.windows.shape[:2], -1).max(-1)
-        counted = np.arange(peak.shape[1]) < self.count[:, None]
-        return ((peak <= VISIBLE) & counted).any(-1)
+        return ((peak <= VISIBLE) & self._counted).any(-1)
+
+    def has_window_larger_than(self, s: float) -> Bool[AnyArray, " N"]:
+        """Whether the most probable count takes in an object whose window is larger than one of
+        scale s (the smaller the scale, the larger the window)."""
+        return np.any((np.abs(self.z_where[..., 0]) < s) & self._counted, axis=-1)
+
+    @property
+    def _counted(self) -> Bool[AnyArray, "N T"]:
+        return np.arange(self.z_where.shape[1]) < self.count[:, None]
 
 
 class Found(NamedTuple):

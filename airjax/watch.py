@@ -9,6 +9,7 @@ from airjax.config import Config
 JUDGED = 0.25  # share of the steps before which nothing is called a collapse
 PATIENCE = 2  # evaluations in a row that must agree
 EMPTY = 0.01  # share of images with an empty object that is too much
+TOO_LARGE = 0.05  # share of images with a window over more than an object that is too much
 Row = dict[str, Any]
 
 
@@ -44,6 +45,9 @@ _SYMPTOMS: dict[str, Callable[[Row, int], bool]] = {
     # (rows of a run that an earlier version began do not tell)
     "in {test_empty_objects:.1%} of the held-out images it counts an object of which nothing is "
     "visible": lambda row, _: row.get("test_empty_objects", 0) > EMPTY,
+    # one window over two objects, for good: the second window is left nothing to do
+    "in {test_large_windows:.1%} of the held-out images it counts an object in a window far larger "
+    "than the prior's": lambda row, _: row.get("test_large_windows", 0) > TOO_LARGE,
     "the ELBO of held-out images, {test_elbo:.1f}, is below that of a model without any object, "
     "{test_empty_elbo:.1f}": lambda row, _: row["test_elbo"] < row["test_empty_elbo"],
 }

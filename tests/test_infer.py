@@ -95,6 +95,15 @@ def test_an_empty_object_is_one_that_is_counted_and_draws_nothing():
     assert reading.has_empty_object.tolist() == [False, True, False, False]
 
 
+def test_a_large_window_is_one_that_is_counted_and_has_a_small_scale():
+    z_where = np.full((5, 2, 3), [3.0, 0.1, 0.1])
+    z_where[0, 0, 0], z_where[1, 1, 0], z_where[2, 1, 0], z_where[3, 0, 0] = 1.9, 1.9, 1.9, -1.9
+    probs = np.eye(3)[[1, 1, 2, 2, 1]]
+    blank = np.zeros((5, 2, 1))
+    reading = Reading(blank, probs, blank, z_where, blank, blank, blank, blank, blank)
+    assert reading.has_window_larger_than(2.0).tolist() == [True, False, True, True, False]
+
+
 def test_importance_weighted_bound_is_the_estimators(tiny):
     values = np.stack([importance_weighted_bound(*tiny, IMAGES, 20, seed=s) for s in range(10)])
     images = jnp.asarray(IMAGES) / 255

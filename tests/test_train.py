@@ -53,14 +53,19 @@ def test_rows_come_at_the_multiples_asked_for_and_at_the_end(finished):
 
 def test_an_evaluation_tells_all_that_the_watch_judges(finished, monkeypatch):
     trainer, state, rows = finished
-    told = {"test_elbo", "test_empty_elbo", "test_mean_count", "test_empty_objects"}
-    assert told <= set(rows[-1])
+    told = {"elbo", "empty_elbo", "mean_count", "empty_objects", "large_windows"}
+    assert {f"test_{name}" for name in told} <= set(rows[-1])
+    config, asked = trainer.config.model, []
     reading = SimpleNamespace(
-        elbo=np.zeros(4), count=np.ones(4), has_empty_object=np.array([True, False, False, False])
+        elbo=np.zeros(4),
+        count=np.ones(4),
+        has_empty_object=np.array([True, False, False, False]),
+        has_window_larger_than=lambda s: asked.append(s) or np.array([True, True, False, True]),
     )
     monkeypatch.setattr("airjax.train.read", lambda *args, **kwargs: reading)
     row = evaluate_quickly(*trainer.programs(state), Dataset(IMAGES[:4]), trainer.prior(25))
-    assert row["empty_objects"] == 0.25
+    assert (row["empty_objects"], row["large_windows"]) == (0.25, 0.75)
+    assert asked == [config.scale_prior_mean - 5 * config.scale_prior_sd]
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(finished):
