@@ -64,7 +64,7 @@ def table(data: str, reports: list[dict]) -> str:
     lines.append(
         f"\n{passed} of {len(reports)} seeds reach {100 * PASSES[data]:.0f} %; mean "
         f"{accuracies.mean():.2f} %, lowest {accuracies.min():.2f} %, highest "
-        f"{accuracies.max():.2f} %; {sum(r['restarts'] for r in reports)} restarts. With a second "
+        f"{accuracies.max():.2f} %; restarts: {sum(r['restarts'] for r in reports)}. With a second "
         f"look: mean {again.mean():.2f} %, lowest {again.min():.2f} %, highest {again.max():.2f} %."
     )
     return "\n".join(lines)
