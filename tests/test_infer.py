@@ -98,6 +98,7 @@ def test_an_empty_object_is_one_that_is_counted_and_draws_nothing():
 def test_a_large_window_is_one_that_is_counted_and_has_a_small_scale():
     z_where = np.full((5, 2, 3), [3.0, 0.1, 0.1])
     z_where[0, 0, 0], z_where[1, 1, 0], z_where[2, 1, 0], z_where[3, 0, 0] = 1.9, 1.9, 1.9, -1.9
+    z_where[4, 0, 0] = -3.0  # mirrored, and no larger than others
     probs = np.eye(3)[[1, 1, 2, 2, 1]]
     blank = np.zeros((5, 2, 1))
     reading = Reading(blank, probs, blank, z_where, blank, blank, blank, blank, blank)
