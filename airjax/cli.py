@@ -35,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; exits with status 2 and one line where the user can put it right."""
+    alone = arguments is None  # not called by a program
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments[0] not in COMMANDS:
         fail(f"the command must be one of {', '.join(COMMANDS)}, got {arguments[0]}")
     try:
-        _start_fast()
+        _start_fast(alone)
         if arguments[0] == "train" and arguments[1:2] and not arguments[1].startswith("-"):
             arguments = ["train", "--data", *arguments[1:]]
         command = _with_defaults(COMMANDS[arguments[0]], arguments[1:])
@@ -67,10 +68,14 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def _start_fast() -> None:
-    """Has JAX keep all that it compiles in airjax's cache, for a second run to start at once; and
-    has Python look for garbage less often, since tracing makes many objects that stay."""
+def _start_fast(alone: bool) -> None:
+    """Has JAX keep all that it compiles in airjax's cache, and airjax what it traces if nothing but
+    the command runs in this process, for a second run to start at once; and has Python look for
+    garbage less often, since tracing makes many objects that stay."""
     from airjax.data.cache import cache_dir
+
+    if alone:
+        os.environ.setdefault("AIRJAX_TRACES", str(cache_dir() / "traces"))
 
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

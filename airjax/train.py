@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import equinox as eqx
@@ -26,6 +26,7 @@ from airjax.infer import read
 from airjax.likelihood import Likelihood
 from airjax.model import Model, presence_probs
 from airjax.networks import Baseline, Decoder, GuideNetworks
+from airjax.traced import traced
 
 WARMUP = 100  # steps in which the learning rate rises, at most a tenth of all
 EXPLORING = 0.75  # share of the steps in which the guide explores counts
@@ -59,18 +60,22 @@ class TrainState(NamedTuple):
 
 def untrained(config: ModelConfig, seed: int, baseline: bool = False) -> tuple[Model, Guide]:
     """Model and guide with freshly drawn networks; if asked, with a baseline."""
-    return _untrained(config, np.uint32(seed), baseline)  # an array: one compilation for all seeds
+    return _drawn(config, baseline)(np.uint32(seed))  # an array: one compilation for all seeds
 
 
-@eqx.filter_jit
-def _untrained(
-    config: ModelConfig, seed: UInt32[ArrayLike, ""], baseline: bool
-) -> tuple[Model, Guide]:
-    keys = jax.random.split(jax.random.key(seed), 2)
-    networks, likelihood = GuideNetworks(config, key=keys[1]), Likelihood(config)
-    bl = Baseline(config, key=jax.random.fold_in(keys[1], 1)) if baseline else None
-    model = Model(config, Decoder(config, key=keys[0]), likelihood)
-    return model, GUIDES[config.guide](config, networks, likelihood, bl)
+@cache
+def _drawn(config: ModelConfig, baseline: bool) -> Callable[..., tuple[Model, Guide]]:
+    """`untrained` of a seed, compiled."""
+
+    def drawn(seed: UInt32[ArrayLike, ""]) -> tuple[Model, Guide]:
+        keys = jax.random.split(jax.random.key(seed), 2)
+        networks, likelihood = GuideNetworks(config, key=keys[1]), Likelihood(config)
+        bl = Baseline(config, key=jax.random.fold_in(keys[1], 1)) if baseline else None
+        model = Model(config, Decoder(config, key=keys[0]), likelihood)
+        return model, GUIDES[config.guide](config, networks, likelihood, bl)
+
+    seed = np.uint32(0)
+    return jax.jit(traced(drawn, (seed,), jax.eval_shape(drawn, seed), config, baseline))
 
 
 def optimizer(config: Config, score: bool) -> optax.GradientTransformation:
@@ -170,8 +175,11 @@ class Trainer:
             seed: UInt32[ArrayLike, ""],
             images: UInt8[Array, "N H W *C"],
         ) -> tuple[Any, SVIState]:
-            # the networks are arguments: as constants they would be compiled, which takes seconds
-            svi = SVI(*programs, self.svi.optim, self.svi.loss)
+            # the networks are arguments: as constants they would be compiled, which takes seconds;
+            # one step of the programs has all parameters
+            one = dataclasses.replace(self.config.model, model_steps=1)
+            model, guide = (dataclasses.replace(program, config=one) for program in programs)
+            svi = SVI(model, guide, self.svi.optim, self.svi.loss)
             key = jax.random.fold_in(jax.random.key(seed), 1)
             state = svi.init(key, to_unit(images[:1]))
             return svi.constrain_fn, state  # init also notes the parameters' constraints
@@ -242,7 +250,12 @@ class Trainer:
 
     def compiled(self, state: TrainState) -> Callable[..., tuple[TrainState, Float[Array, ""]]]:
         """`chunk`, compiled for states like this one and the images trained on."""
-        lowered = jax.jit(self.chunk).lower(state, self.images, jnp.array(0))
+        args = (state, self.images, jnp.array(0))
+        config = dataclasses.replace(self.config.train, seed=0)  # the state has all of the seed
+        config = dataclasses.replace(self.config, train=config)
+        ground = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self.model.likelihood)]
+        chunk = traced(self.chunk, args, (state, 0.0), config, ground)
+        lowered = jax.jit(chunk).lower(*args)
         try:
             return lowered.compile(compiler_options=FEWER_COPIES)
         except jax.errors.JaxRuntimeError:  # an XLA that does not know the option

@@ -1,5 +1,5 @@
-"""Seconds from the start of ``airjax train`` to its first step, with an empty cache of compiled
-programs and with a full one; and of ``import airjax`` and ``airjax --help``.
+"""Seconds from the start of ``airjax train`` to its first step, with empty caches of traces and
+compiled programs and with full ones; and of ``import airjax`` and ``airjax --help``.
 
     python benchmarks/start.py [--out FILE.json]
 
@@ -68,9 +68,11 @@ def main(args: Args) -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "xla")
+        kept = folder / "kept"
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(kept / "xla")
+        os.environ["AIRJAX_TRACES"] = str(kept / "traces")
         for repeat in range(args.repeats):
-            shutil.rmtree(folder / "xla", ignore_errors=True)
+            shutil.rmtree(kept, ignore_errors=True)
             for kind in ("first", "second"):
                 took, compiling = first_step(folder, 2 * repeat + (kind == "second"))
                 note(f"{kind} start, to the first step", took)
