@@ -42,7 +42,8 @@ def traced(
         return function
     leaves, structure = jax.tree.flatten(args)
     shapes = [jax.typeof(leaf) for leaf in leaves]
-    asked = (_code(), function.__qualname__, str(structure), shapes, captured)
+    files, code = _loaded()
+    asked = (code, function.__qualname__, str(structure), shapes, captured)
     digest = hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
     path = Path(os.environ[FOLDER]) / f"{function.__name__}-{digest}"
 
@@ -52,6 +53,8 @@ def traced(
     try:
         found = export.deserialize(bytearray(path.read_bytes()))
     except Exception:  # there is none, or it is damaged: whatever flatbuffers raises
+        if _code(files) != code:  # somebody edits: this is not the code that was loaded
+            return function
         try:
             found = export.export(jax.jit(flat))(*shapes)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,12 +70,21 @@ def traced(
 
 
 @functools.cache
-def _code() -> str:
-    """A hash of the code that traces are made with, as loaded when first asked."""
+def _loaded() -> tuple[list[str], str]:
+    """The files of the code that traces are made with, and their hash, when first asked."""
     modules = [m for name, m in list(sys.modules.items()) if name.partition(".")[0] in TRACED]
-    files = {file for m in modules if (file := getattr(m, "__file__", None))}
-    stats = [(file, os.stat(file)) for file in sorted(files)]
+    files = sorted({file for m in modules if (file := getattr(m, "__file__", None))})
+    return files, _code(files)
+
+
+def _code(files: list[str]) -> str:
+    """A hash of all that the same arguments' trace depends on."""
+    stats = [(file, os.stat(file)) for file in files if os.path.exists(file)]
     code = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
     variables = sorted(item for item in os.environ.items() if item[0].startswith(("JAX_", "XLA_")))
     asked = (sys.version, jax.default_backend(), variables, code)
     return hashlib.sha256(repr(asked).encode()).hexdigest()
+
+
+if os.environ.get(FOLDER):  # at once: a file that is edited later is not what was loaded
+    _loaded()

@@ -87,22 +87,37 @@ def test_so_is_all_else_it_depends_on(folder, monkeypatch, tmp_path):
     fake.__file__ = str(file)
     monkeypatch.setitem(sys.modules, "optax.fake", fake)
     try:
-        module._code.cache_clear()
+        module._loaded.cache_clear()
         assert not is_found(TINY)
         traced(double, (X,), X, TINY)
         assert is_found(TINY)
         file.write_text("x = 2\n")
         os.utime(file, ns=(1, 1))
-        module._code.cache_clear()
+        module._loaded.cache_clear()
         assert not is_found(TINY)
         monkeypatch.delitem(sys.modules, "optax.fake")
-        module._code.cache_clear()
+        module._loaded.cache_clear()
         assert is_found(TINY)
         monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
-        module._code.cache_clear()
+        module._loaded.cache_clear()
         assert not is_found(TINY)
     finally:
-        module._code.cache_clear()
+        module._loaded.cache_clear()
+
+
+def test_code_edited_since_it_was_loaded_is_not_kept(folder, monkeypatch, tmp_path):
+    fake, file = ModuleType("optax.fake"), tmp_path / "fake.py"
+    file.write_text("x = 1\n")
+    fake.__file__ = str(file)
+    monkeypatch.setitem(sys.modules, "optax.fake", fake)
+    try:
+        module._loaded.cache_clear()
+        traced(double, (X,), X, "a")
+        file.write_text("x = 12\n")
+        assert traced(double, (X,), X, "b") is double
+        assert traced(never, (X,), X, "a") is not never  # made of what was loaded
+    finally:
+        module._loaded.cache_clear()
 
 
 def test_damage_is_mended(folder):
