@@ -75,49 +75,41 @@ def test_other_arguments_are_another_trace(folder, args):
         traced(never, args, *args)(*args)
 
 
-def test_so_is_all_else_it_depends_on(folder, monkeypatch, tmp_path):
-    def is_found(*captured):
-        return traced(never, (X,), X, *captured) is not never
+@pytest.fixture
+def edited(monkeypatch, tmp_path):
+    """The file of a module of Optax's."""
+    fake, file = ModuleType("optax.fake"), tmp_path / "fake.py"
+    file.write_text("x = 1\n")
+    fake.__file__ = str(file)
+    monkeypatch.setitem(sys.modules, "optax.fake", fake)
+    module._loaded.cache_clear()
+    yield file
+    module._loaded.cache_clear()
 
+
+def is_found(*captured):
+    return traced(never, (X,), X, *captured) is not never
+
+
+def test_so_is_all_else_it_depends_on(folder, edited, monkeypatch):
     traced(double, (X,), X, TINY)
     assert is_found(TINY) and not is_found(dataclasses.replace(TINY, model_steps=3))
-    # the code: a module of these packages that has changed since
-    fake, file = ModuleType("optax.fake"), tmp_path / "fake.py"
-    file.write_text("x = 1\n")
-    fake.__file__ = str(file)
-    monkeypatch.setitem(sys.modules, "optax.fake", fake)
-    try:
-        module._loaded.cache_clear()
-        assert not is_found(TINY)
-        traced(double, (X,), X, TINY)
-        assert is_found(TINY)
-        file.write_text("x = 2\n")
-        os.utime(file, ns=(1, 1))
-        module._loaded.cache_clear()
-        assert not is_found(TINY)
-        monkeypatch.delitem(sys.modules, "optax.fake")
-        module._loaded.cache_clear()
-        assert is_found(TINY)
-        monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
-        module._loaded.cache_clear()
-        assert not is_found(TINY)
-    finally:
-        module._loaded.cache_clear()
+    edited.write_text("x = 2\n")  # as long as before
+    os.utime(edited, ns=(1, 1))
+    module._loaded.cache_clear()
+    assert not is_found(TINY)
+    traced(double, (X,), X, TINY)
+    assert is_found(TINY)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    module._loaded.cache_clear()
+    assert not is_found(TINY)
 
 
-def test_code_edited_since_it_was_loaded_is_not_kept(folder, monkeypatch, tmp_path):
-    fake, file = ModuleType("optax.fake"), tmp_path / "fake.py"
-    file.write_text("x = 1\n")
-    fake.__file__ = str(file)
-    monkeypatch.setitem(sys.modules, "optax.fake", fake)
-    try:
-        module._loaded.cache_clear()
-        traced(double, (X,), X, "a")
-        file.write_text("x = 12\n")
-        assert traced(double, (X,), X, "b") is double
-        assert traced(never, (X,), X, "a") is not never  # made of what was loaded
-    finally:
-        module._loaded.cache_clear()
+def test_code_edited_since_it_was_loaded_is_not_kept(folder, edited):
+    traced(double, (X,), X, "a")
+    edited.write_text("x = 12\n")
+    assert traced(double, (X,), X, "b") is double
+    assert is_found("a")  # made of what was loaded
 
 
 def test_damage_is_mended(folder):
