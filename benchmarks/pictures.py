@@ -3,7 +3,7 @@ what is in others, and scores the tables: ``python benchmarks/pictures.py CASE .
 
 Cases: sprites (RGB, 64 x 64, 0 to 4 sprites), gradient (multi-MNIST on a fixed gradient ground),
 noise (multi-MNIST and Gaussian noise, sd 0.1), wide (40 x 72), large (512 x 512, 60 to 120
-digits, trained on crops). Writes FOLDER/<case>/result.json and prints a table.
+digits, trained on crops). Writes FOLDER/<case>/result-<seed>.json and prints a table.
 """
 
 import argparse

@@ -46,8 +46,8 @@ class Args:
         steps: of our runs, unless the default.
         every: steps between two checks.
         pyro_seconds: of Pyro's training; 0 leaves it out.
-        pyro_rate: learning rate of Pyro's training, 10 times that for the baselines; the tutorial's
-            unless given.
+        pyro_rates: learning rates of Pyro's training, of all networks and of the baselines; those
+            of the tutorial's line unless given.
         out: folder for the results.
     """
 
@@ -55,7 +55,7 @@ class Args:
     steps: int | None = None
     every: int = 250
     pyro_seconds: float = 300.0
-    pyro_rate: float = 1e-4
+    pyro_rates: tuple[float, float] = (1e-4, 0.1)
     out: Path = Path(".")
 
 
@@ -102,8 +102,7 @@ def pyros(args: Args, train: Dataset, test: Dataset) -> list[Row]:
     """What Pyro's run came to at each check; both accuracies are those of one sample."""
     import pyro_air
 
-    rates = args.pyro_rate, 10 * args.pyro_rate
-    air, run = pyro_air.trainer(common.TUTORIAL, train.images, 64, 0, *rates)
+    air, run = pyro_air.trainer(common.TUTORIAL, train.images, 64, 0, *args.pyro_rates)
     rows, seconds, step = [], 0.0, 0
     while seconds < args.pyro_seconds:
         begin = time.perf_counter()
