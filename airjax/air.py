@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from airjax import infer, tiles
@@ -48,7 +50,8 @@ class AIR(TransformerMixin, BaseEstimator):
         n_samples: K, paths of the guide that the posterior over the count is averaged over.
         second_look: hold the guide's count against one object more when images are read, see
             `airjax.second_look`: more objects that lie close are told apart; many times slower.
-        config: all other settings, see `airjax.config.Config`.
+        config: all other settings, see `airjax.config.Config`. Its ``model_steps`` and ``seed`` do
+            not count: ``max_objects`` and ``random_state`` do.
         random_state: an int for results that can be repeated; a RandomState or None draw one.
 
     Attributes:
@@ -311,20 +314,23 @@ class AIR(TransformerMixin, BaseEstimator):
         shown = console.is_terminal or console.is_jupyter
         progress = TrainingProgress(config.train) if shown else nullcontext()
         main = threading.current_thread() is threading.main_thread()  # signals go nowhere else
-        with Interrupt() if main else nullcontext() as interrupt, progress as bar:
+        with Interrupt(False) if main else nullcontext() as interrupt, progress as bar:
             for after, row in trainer.run(state, {"test": watched}):
                 state = after
                 self.history_.append(row)
                 if bar is not None:
                     bar.show(row)
+                stop = callback is not None and callback(row) is True
+                if stop or (interrupt is not None and interrupt.signum is not None):
+                    break
                 if self.restarts_ < config.tries.restarts:
                     trouble = collapse(self.history_, config)
                     if trouble is not None:
                         return trouble
-                stop = callback is not None and callback(row) is True
-                if stop or (interrupt is not None and interrupt.signum is not None):
-                    break
         self.model_, self.guide_ = trainer.programs(state)
+        trouble = collapse(self.history_, config)
+        if trouble is not None:
+            warnings.warn(f"this training has collapsed: {trouble}", ConvergenceWarning, 3)
         return None
 
 

@@ -91,7 +91,8 @@ class Checkpoints:
         return folder
 
     def newest(self, like: TrainState) -> tuple[TrainState | None, list[str]]:
-        """The state to go on from, or None; and what is wrong with newer ones.
+        """The state to go on from, or None; and what is wrong with newer ones, which are put aside
+        as ``damaged_...``, for their steps to be saved again.
 
         Args:
             like: a state of the same run, for its structure.
@@ -101,20 +102,24 @@ class Checkpoints:
                 airjax that trained otherwise.
         """
         storage.sweep(self.path)
-        damaged = []
+        damaged, state = {}, None
         for folder in reversed(self.folders()):
             try:
                 arrays, _ = storage.read(folder, "checkpoint")
             except InputError as error:
-                damaged.append(str(error))
+                damaged[folder] = str(error)
                 continue
             try:
                 storage.check_arrays(arrays, _raw(like), "checkpoint", "this run's state")
             except InputError as error:
                 rule = "must be of a version of airjax that trains as this one does"
                 raise InputError(str(folder), f"{rule} ({error})") from None
-            return _cooked(like, arrays), damaged
-        return None, damaged
+            state = _cooked(like, arrays)
+            break
+        for folder in damaged:
+            before = len(list(self.path.glob(f"damaged_{folder.name}_*")))
+            folder.rename(self.path / f"damaged_{folder.name}_{before}")
+        return state, list(damaged.values())
 
     def folders(self) -> list[Path]:
         """All checkpoints, oldest first."""

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from airjax.config import TrainConfig
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)  # names are shown as they are
 
 
 class TrainingProgress:

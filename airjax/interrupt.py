@@ -1,4 +1,5 @@
-"""Stopping a run politely: a first SIGINT or SIGTERM asks, a second one ends the process."""
+"""Stopping a training politely: a first SIGINT or SIGTERM asks; of a run, a second one ends the
+process."""
 
 import os
 import signal
@@ -13,11 +14,17 @@ class Interrupt:
     While compiled code runs, Python does not get to its signal handlers: a thread reads the
     signals' numbers from the pipe that Python's own C handler writes them to.
 
+    Args:
+        ends_process: whether a second signal does; else it changes nothing.
+
     Attributes:
         signum: number of the first signal, or None.
     """
 
     signum: int | None = None
+
+    def __init__(self, ends_process: bool = True):
+        self.ends_process = ends_process
 
     def __enter__(self) -> "Interrupt":
         self._read, self._write = os.pipe()
@@ -40,6 +47,6 @@ class Interrupt:
         while byte := os.read(self._read, 1):
             if byte[0] not in SIGNALS:
                 continue
-            if self.signum is not None:
+            if self.signum is not None and self.ends_process:
                 os._exit(128 + byte[0])  # checkpoints are whole, or not there
-            self.signum = byte[0]
+            self.signum = self.signum or byte[0]

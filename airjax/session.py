@@ -27,7 +27,7 @@ def run_to_the_end(run: Run, train_data: Dataset, held_out: Dataset) -> None:
     Raises:
         InputError: if the data are not those that the run was started with.
         SystemExit: with 128 + n if the process was asked to stop by the signal n; a checkpoint of
-            the last step taken is there.
+            the last step taken is there, and what follows the last step of all is done.
     """
     run.check_data(train_data)
     if run.config.tries.seeds > 1:
@@ -42,9 +42,11 @@ def run_to_the_end(run: Run, train_data: Dataset, held_out: Dataset) -> None:
     watched = {"test": held_out, "train": train_data}
     while True:
         trainer = Trainer(run.attempt_config(), train_data.images)
-        state = train(trainer, run, watched)
+        state, signum = train(trainer, run, watched)
         if state is not None:
             finish(trainer, state, run, held_out)
+            if signum is not None:
+                raise SystemExit(128 + signum)
             return
 
 
@@ -68,17 +70,20 @@ def run_seeds(run: Run, train_data: Dataset, held_out: Dataset) -> None:
     console.print("model     ", run.path / "model", soft_wrap=True)
 
 
-def train(trainer: Trainer, run: Run, watched: dict[str, Dataset]) -> TrainState | None:
-    """The state after the last step; None if the training has collapsed and is to be started anew.
-    Metrics and checkpoints are written on the way."""
+def train(
+    trainer: Trainer, run: Run, watched: dict[str, Dataset]
+) -> tuple[TrainState | None, int | None]:
+    """The state after the last step, or None if the training has collapsed and is to be started
+    anew; and the signal that came while the last steps were taken, if one did. Metrics and
+    checkpoints are written on the way."""
     checkpoints, steps = Checkpoints(run.checkpoints), run.config.train.num_steps
     start, trouble = trainer.init(), None
     state, damaged = checkpoints.newest(start)
     for line in damaged:
-        console.print(f"{line}; going back to the checkpoint before it", soft_wrap=True)
+        console.print(f"{line}; put aside, going back to what is before it", soft_wrap=True)
     state = start if state is None else state
     rows = run.cut(int(state.step))
-    if int(state.step):
+    if int(state.step) or damaged:
         console.print(f"going on from step {int(state.step)}")
     seconds = rows[-1]["seconds"] if rows else 0.0
     restarts, restarting, told = len(run.restarts()), False, False
@@ -122,7 +127,7 @@ def train(trainer: Trainer, run: Run, watched: dict[str, Dataset]) -> TrainState
             soft_wrap=True,
         )
         raise SystemExit(128 + interrupt.signum)
-    return None if restarting else state
+    return (None, None) if restarting else (state, interrupt.signum)
 
 
 def finish(trainer: Trainer, state: TrainState, run: Run, held_out: Dataset) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import TINY, eager
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
@@ -119,9 +119,20 @@ def test_a_callback_sees_every_row_and_can_end_the_training():
     assert len(air.predict(IMAGES)) == 30
 
 
-def test_a_collapse_is_tried_again(monkeypatch):
-    monkeypatch.setattr("airjax.air.collapse", lambda rows, _: "bad" if len(rows) == 2 else None)
-    assert tiny_air().fit(IMAGES).restarts_ == CONFIG.tries.restarts
+def test_a_collapse_is_tried_again_and_told_if_it_is_the_last(monkeypatch):
+    monkeypatch.setattr("airjax.air.collapse", lambda rows, _: "bad" if len(rows) >= 2 else None)
+    rows = []
+    with pytest.warns(ConvergenceWarning, match="this training has collapsed: bad"):
+        air = tiny_air().fit(IMAGES, callback=rows.append)
+    assert air.restarts_ == CONFIG.tries.restarts
+    assert [row["step"] for row in rows] == [4, 8] * air.restarts_ + [4, 8, 12]
+
+
+def test_who_stops_a_collapsed_training_has_it(monkeypatch):
+    monkeypatch.setattr("airjax.air.collapse", lambda rows, _: "bad")
+    with pytest.warns(ConvergenceWarning, match="bad"):
+        air = tiny_air().fit(IMAGES, callback=lambda row: True)
+    assert air.restarts_ == 0 and [row["step"] for row in air.history_] == [4]
 
 
 def test_predictions_have_their_shapes(air):

@@ -136,6 +136,23 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, whole
     assert not list((stopped / "checkpoints").glob(".*"))
 
 
+@pytest.mark.parametrize(("all_are", "first"), [(False, 20), (True, 0)])
+def test_a_damaged_checkpoint_is_put_aside_and_its_step_saved_again(
+    all_are, first, stopped, whole, capsys
+):
+    kept = Checkpoints(stopped / "checkpoints")
+    damaged = [folder.name for folder in kept.folders()[0 if all_are else -1 :]]
+    for name in damaged:
+        (kept.path / name / ARRAYS["checkpoint"]).write_bytes(b"")
+    assert stop_after(0, ["train", "--resume", str(stopped)]) == 128 + signal.SIGTERM
+    assert f"going on from step {first}\n" in capsys.readouterr().out
+    aside = [path.name for path in kept.path.glob("damaged_*")]
+    assert sorted(aside) == [f"damaged_{name}_0" for name in damaged]
+    main(["train", "--resume", str(stopped)])
+    assert f"going on from step {first + 5}\n" in capsys.readouterr().out
+    assert learned(stopped) == learned(whole("count"))
+
+
 def test_a_run_begun_in_format_1_goes_on_bit_for_bit(stopped, whole):
     for folder in Checkpoints(stopped / "checkpoints").folders():
         as_format_1(folder, ARRAYS["checkpoint"])
@@ -213,6 +230,26 @@ def test_a_signal_is_noted():
             time.sleep(0.01)
         assert interrupt.signum == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_in_an_interpreter_a_second_signal_changes_nothing():
+    with Interrupt(ends_process=False) as interrupt:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), signum)
+            time.sleep(0.1)
+        assert interrupt.signum == signal.SIGINT
+
+
+def test_a_signal_in_the_last_steps_of_a_seed_ends_the_run_too(scenes, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert stop_after(7, [*line(scenes, run), "--seeds", "2"]) == 128 + signal.SIGTERM
+    assert (run / "seed_0" / "model").exists() and not (run / "seed_1").exists()
+
+
+def test_names_are_shown_as_they_are(scenes, tmp_path, capsys):
+    run = tmp_path / "sweep[lr]"
+    stop_after(0, line(scenes, run))
+    assert f"airjax train --resume {run}" in capsys.readouterr().out
 
 
 def test_a_second_signal_ends_the_process_at_once():
