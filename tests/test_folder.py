@@ -1,8 +1,10 @@
 """Folders of pictures: every format becomes the same image; predictions are read by others."""
 
 import csv
+import gc
 import json
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from test_session import FLAGS
 from airjax.cli import main
 from airjax.config import Config, PictureConfig, TrainConfig
 from airjax.data import load
-from airjax.data.folder import Broken, load_folder, picture_files, read_picture
+from airjax.data.folder import Broken, decided, load_folder, picture_files, read_picture
 from airjax.errors import InputError
 from airjax.runs import Run
 from airjax.train import untrained
@@ -158,12 +160,39 @@ def test_a_broken_file_is_told_and_left_out(content, tmp_path):
     assert isinstance(read_picture(tmp_path / "c.png"), Broken)
 
 
-def test_folders_without_a_picture(tmp_path):
+@pytest.mark.parametrize("config", [AS_IS, PictureConfig()])
+def test_folders_without_a_picture(config, tmp_path):
     with pytest.raises(InputError, match="must hold pictures"):
-        loaded(tmp_path, AS_IS)
+        loaded(tmp_path, config)
     (tmp_path / "b.png").touch()
     with pytest.raises(InputError, match=r"b\.png cannot be read"):
-        loaded(tmp_path, AS_IS)
+        loaded(tmp_path, config)
+
+
+def test_odd_exif_data_do_no_harm(tmp_path):
+    """Pillow warns of them, and reads the picture."""
+    saved(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")  # five entries, and none
+    with pytest.warns(UserWarning, match="Corrupt EXIF"), Image.open(tmp_path / "a.jpg") as image:
+        image.getexif()
+    assert loaded(tmp_path, AS_IS)[2] == []
+
+
+def test_one_picture_is_in_memory_at_a_time(tmp_path, monkeypatch):
+    for i in range(5):
+        saved(tmp_path / f"{i}.png", mode="RGB")
+    held = []
+
+    def watched(path):
+        gc.collect()
+        held.append(sum(seen() is not None for seen in alive))
+        picture = read_picture(path)
+        alive.append(weakref.ref(picture.grey))
+        return picture
+
+    alive: list[weakref.ref] = []
+    monkeypatch.setattr("airjax.data.folder.read_picture", watched)
+    decided(picture_files(tmp_path), PictureConfig())
+    assert held == [0, 1, 1, 1, 1]  # the one before is replaced as the next one comes
 
 
 def test_every_tenth_picture_is_held_out(tmp_path):
@@ -265,7 +294,7 @@ def test_mistakes_of_predict(run, folder, tmp_path, capsys):
     ):
         assert mistake(f"predict {run} {line}", capsys).startswith(told)
     saved(folder / "0wide.png", np.zeros((6, 5), np.uint8))
-    told = f"{folder}/0wide.png must be 5 x 6 pixels as the others (or give --size HxW), got 6 x 5"
+    told = f"{folder}/0wide.png must be 5 x 6 pixels as the model's images, got 6 x 5"
     assert mistake(f"predict {run} {folder} --out {tmp_path}/out", capsys) == told
     assert not os.path.exists(tmp_path / "out")
 

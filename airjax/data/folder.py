@@ -64,7 +64,8 @@ def read_picture(path: Path, max_pixels: int | None = None) -> Picture | Broken:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a decompression bomb, say
+            warnings.simplefilter("ignore")  # odd EXIF data, say: it can be read
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as opened:
                 if max_pixels is not None and opened.width * opened.height > max_pixels:
                     size = f"{opened.width} x {opened.height}"
@@ -102,7 +103,7 @@ def is_bright(pictures: Iterable[Picture]) -> bool:
         borders.append(grey[border & (alpha > 0.5)])
         if not len(borders[-1]):
             seen.append(grey[alpha > 0.5])
-    values = np.concatenate(borders)
+    values = np.concatenate(borders) if borders else np.zeros(0)
     if len(values):
         return bool(np.median(values) > BRIGHT)
     values = np.concatenate(seen) if seen else np.zeros(0)
@@ -147,9 +148,16 @@ def decided(files: list[Path], config: PictureConfig) -> PictureConfig:
     """The config with ``invert`` and ``colour`` decided, by pictures from all over the folder."""
     if "auto" not in (config.invert, config.colour):
         return config
-    read = (read_picture(path) for path in files[:: max(1, len(files) // LOOKED_AT)])
-    some = [picture for picture in read if isinstance(picture, Picture)]
-    found = {"invert": is_bright(some), "colour": any(map(is_colourful, some))}
+    colourful = []
+
+    def some() -> Iterator[Picture]:  # one in memory at a time
+        for path in files[:: max(1, len(files) // LOOKED_AT)]:
+            picture = read_picture(path)
+            if isinstance(picture, Picture):
+                colourful.append(is_colourful(picture))
+                yield picture
+
+    found = {"invert": is_bright(some()), "colour": any(colourful)}
     auto = {name: value for name, value in found.items() if getattr(config, name) == "auto"}
     return replace(config, **{name: "yes" if value else "no" for name, value in auto.items()})
 
@@ -168,6 +176,7 @@ def read_images(
     Raises:
         InputError: if an image has another size.
     """
+    rule = "as the others (or give --size HxW)" if size is None else "as the model's images"
     for path in files:
         picture = read_picture(path)
         if isinstance(picture, Broken):
@@ -177,11 +186,12 @@ def read_images(
         got = image.shape[:2]
         if config.crop is not None:
             if min(got) < config.crop:
-                rule = f"must be {config.crop} x {config.crop} pixels or more (--crop)"
-                raise InputError(str(path), rule, f"{got[0]} x {got[1]}")
+                least = f"must be {config.crop} x {config.crop} pixels or more (--crop)"
+                raise InputError(str(path), least, f"{got[0]} x {got[1]}")
         elif got != (size := size or got):
-            rule = f"must be {size[0]} x {size[1]} pixels as the others (or give --size HxW)"
-            raise InputError(str(path), rule, f"{got[0]} x {got[1]}")
+            raise InputError(
+                str(path), f"must be {size[0]} x {size[1]} pixels {rule}", f"{got[0]} x {got[1]}"
+            )
         yield path, image
 
 
