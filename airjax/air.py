@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from airjax import infer, tiles
 from airjax.checkpoint import load_model, save_model
+from airjax.checks import at_least_1
 from airjax.config import Config, EstimatorName, ModelConfig, TrainConfig
 from airjax.console import TrainingProgress, console
 from airjax.data.dataset import Dataset, as_images
@@ -162,10 +163,7 @@ class AIR(TransformerMixin, BaseEstimator):
         """As `predict`, batch by batch, in bounded memory for any number of images. What is found
         in an image does not depend on the size of the batches."""
         model, guide = self.model, self.guide
-        if batch_size < 1:
-            raise InputError("batch_size", "must be at least 1", batch_size)
-        if self.n_samples < 1:
-            raise InputError("n_samples", "must be at least 1", self.n_samples)
+        at_least_1(batch_size=batch_size, n_samples=self.n_samples)
         seen: list[UInt8[np.ndarray, "_ H W *C"]] = []  # that the reader is ahead of the results
 
         def chunks():
@@ -234,8 +232,7 @@ class AIR(TransformerMixin, BaseEstimator):
 
     def sample(self, n_samples: int = 1, random_state: int = 0) -> Float[np.ndarray, "n H W *C"]:
         """Scenes that the model makes up; all numbers of objects are equally likely."""
-        if n_samples < 1:
-            raise InputError("n_samples", "must be at least 1", n_samples)
+        at_least_1(n_samples=n_samples)
         k = geometric_like(1.0, self.model.config.model_steps)
         return np.asarray(self.model.scenes(jax.random.key(random_state), n_samples, k))
 
@@ -310,25 +307,23 @@ class AIR(TransformerMixin, BaseEstimator):
     ) -> str | None:
         """Trains once; returns what is wrong if it is to be tried again."""
         trainer = Trainer(config.restarted(self.restarts_), images)
-        state, self.history_ = trainer.init(), []
+        state, trouble, self.history_ = trainer.init(), None, []
         shown = console.is_terminal or console.is_jupyter
         progress = TrainingProgress(config.train) if shown else nullcontext()
         main = threading.current_thread() is threading.main_thread()  # signals go nowhere else
-        with Interrupt(False) if main else nullcontext() as interrupt, progress as bar:
+        with Interrupt(ends_process=False) if main else nullcontext() as interrupt, progress as bar:
             for after, row in trainer.run(state, {"test": watched}):
                 state = after
                 self.history_.append(row)
                 if bar is not None:
                     bar.show(row)
                 stop = callback is not None and callback(row) is True
-                if stop or (interrupt is not None and interrupt.signum is not None):
+                trouble = collapse(self.history_, config)
+                if trouble is None and stop or (interrupt is not None and interrupt.signum is not None):
                     break
-                if self.restarts_ < config.tries.restarts:
-                    trouble = collapse(self.history_, config)
-                    if trouble is not None:
-                        return trouble
+                if trouble is not None and self.restarts_ < config.tries.restarts:
+                    return trouble
         self.model_, self.guide_ = trainer.programs(state)
-        trouble = collapse(self.history_, config)
         if trouble is not None:
             warnings.warn(f"this training has collapsed: {trouble}", ConvergenceWarning, 3)
         return None

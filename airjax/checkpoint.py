@@ -1,5 +1,6 @@
 """Models and states of training on disk, as `airjax.storage` keeps arrays."""
 
+import itertools
 import json
 import shutil
 from dataclasses import dataclass
@@ -99,13 +100,15 @@ class Checkpoints:
 
         Raises:
             InputError: if the newest that is whole has another structure: it is of a version of
-                airjax that trained otherwise.
+                airjax that trained otherwise, or of a newer one.
         """
         storage.sweep(self.path)
         damaged, state = {}, None
         for folder in reversed(self.folders()):
             try:
                 arrays, _ = storage.read(folder, "checkpoint")
+            except storage.Newer:
+                raise
             except InputError as error:
                 damaged[folder] = str(error)
                 continue
@@ -117,8 +120,8 @@ class Checkpoints:
             state = _cooked(like, arrays)
             break
         for folder in damaged:
-            before = len(list(self.path.glob(f"damaged_{folder.name}_*")))
-            folder.rename(self.path / f"damaged_{folder.name}_{before}")
+            names = (self.path / f"damaged_{folder.name}_{i}" for i in itertools.count())
+            folder.rename(next(name for name in names if not name.exists()))
         return state, list(damaged.values())
 
     def folders(self) -> list[Path]:

@@ -5,13 +5,13 @@ What is heavy to import is imported where it is used.
 
 import dataclasses
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from airjax.checks import a_seed, at_least_1, positive
 from airjax.config import (
     LIKELIHOOD_SD,
     AnnealConfig,
@@ -156,10 +156,10 @@ def evaluate(
     from airjax.metrics import score, settings
     from airjax.runs import Run
 
-    for name, value in (("num_paths", num_paths), ("particles", particles)):
-        _check_at_least_1(name, value)
-    _check_at_least_1("max_steps", 1 if max_steps is None else max_steps)
-    _check_seed(seed)
+    at_least_1(num_paths=num_paths, particles=particles)
+    if max_steps is not None:
+        at_least_1(max_steps=max_steps)
+    a_seed(seed)
     opened = Run.open(run)
     programs, scenes = opened.load(), opened.data(data, part, data_dir)
     if max_steps is not None:
@@ -196,7 +196,7 @@ def plot(
     from airjax.infer import read
     from airjax.runs import Run
 
-    _check_at_least_1("n", n)
+    at_least_1(n=n)
     opened = Run.open(run)
     scenes = opened.data(data, None, data_dir)[:n]
     reading = read(*opened.load(), scenes.images)
@@ -236,10 +236,9 @@ def sample(
     from airjax.runs import Run
     from airjax.train import untrained
 
-    _check_at_least_1("n", n)
-    _check_seed(seed)
-    if not 0 < z_pres_prior < math.inf:
-        raise InputError("z_pres_prior", "must be positive", z_pres_prior)
+    at_least_1(n=n)
+    a_seed(seed)
+    positive(z_pres_prior=z_pres_prior)
     if run is None:
         config = ModelConfig() if steps is None else _with_steps(steps)
         program, path = untrained(config, seed)[0], Path("samples.png")
@@ -363,8 +362,8 @@ def predict(
     from airjax.output import write_predictions
     from airjax.runs import Run
 
-    _check_at_least_1("num_paths", num_paths)
-    _check_seed(seed)
+    at_least_1(num_paths=num_paths)
+    a_seed(seed)
     opened = Run.open(run)
     air = AIR.of(*opened.load(), num_paths, second_look, seed)
     if not folder.exists():
@@ -390,15 +389,5 @@ def _tell_broken(broken: list[Any], strict: bool) -> None:
 
 
 def _with_steps(steps: int) -> ModelConfig:
-    _check_at_least_1("steps", steps)
+    at_least_1(steps=steps)
     return ModelConfig(model_steps=steps)
-
-
-def _check_at_least_1(name: str, value: int) -> None:
-    if value < 1:
-        raise InputError(name, "must be at least 1", value)
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise InputError("seed", "must be 0 to 2**32 - 1", seed)

@@ -3,11 +3,12 @@
 import math
 import re
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import tyro
 
+from airjax.checks import a_seed, at_least_1, fields, finite, one_of, positive
 from airjax.errors import InputError
 
 NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "silu"]
@@ -94,23 +95,23 @@ class ModelConfig:
     channels: Annotated[int, tyro.conf.Suppress] = 1
 
     def __post_init__(self):
-        at_least_1(
-            self, "model_steps", "window_size", "encoder_latent_size", "rnn_hidden_size",
+        at_least_1(**fields(self,
+            "model_steps", "window_size", "encoder_latent_size", "rnn_hidden_size",
             "predict_net", "bl_predict_net", "encoder_net", "decoder_net", "embed_net",
             "image_size", "channels",
-        )  # fmt: skip
-        positive(
-            self, "z_pres_prior", "scale_prior_mean", "scale_prior_sd", "pos_prior_sd",
+        ))  # fmt: skip
+        positive(**fields(self,
+            "z_pres_prior", "scale_prior_mean", "scale_prior_sd", "pos_prior_sd",
             "baseline_scalar",
-        )  # fmt: skip
+        ))  # fmt: skip
         if self.likelihood_sd != "learned":
-            positive(self, "likelihood_sd")
-        one_of(self, "background", get_args(Background))
+            positive(likelihood_sd=self.likelihood_sd)
+        one_of(get_args(Background), background=self.background)
         if self.embed_channels < 0:
             raise InputError("embed_channels", "must be at least 0", self.embed_channels)
-        finite(self, "pos_prior_mean", "decoder_output_bias")
-        one_of(self, "non_linearity", get_args(NonLinearity))
-        one_of(self, "guide", get_args(GuideName))
+        finite(**fields(self, "pos_prior_mean", "decoder_output_bias"))
+        one_of(get_args(NonLinearity), non_linearity=self.non_linearity)
+        one_of(get_args(GuideName), guide=self.guide)
         if self.z_pres_prior_raw and self.z_pres_prior >= 1:
             raise InputError("z_pres_prior", "must be below 1, as raw", self.z_pres_prior)
 
@@ -162,13 +163,12 @@ class TrainConfig:
     def __post_init__(self):
         if self.steps is None:
             object.__setattr__(self, "steps", 2000 if self.data == "digits" else 6000)
-        one_of(self, "estimator", get_args(EstimatorName))
+        one_of(get_args(EstimatorName), estimator=self.estimator)
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", LEARNING_RATES[self.estimator])
-        at_least_1(self, "steps", "batch_size")
-        positive(self, "learning_rate")
-        if not 0 <= self.seed < 2**32:
-            raise InputError("seed", "must be 0 to 2**32 - 1", self.seed)
+        at_least_1(**fields(self, "steps", "batch_size"))
+        positive(learning_rate=self.peak_learning_rate)
+        a_seed(self.seed)
 
     @property
     def num_steps(self) -> int:
@@ -203,10 +203,10 @@ class EstimatorConfig:
     baseline_learning_rate: Annotated[float, tyro.conf.arg(aliases=("-blr",))] = 0.01
 
     def __post_init__(self):
-        at_least_1(self, "particles", "exploration_steps")
+        at_least_1(**fields(self, "particles", "exploration_steps"))
         if not 0 <= self.exploration_floor < 1:
             raise InputError("exploration_floor", "must be 0 to 1", self.exploration_floor)
-        positive(self, "baseline_learning_rate")
+        positive(baseline_learning_rate=self.baseline_learning_rate)
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,9 @@ class AnnealConfig:
     anneal_prior_duration: int = 100_000
 
     def __post_init__(self):
-        one_of(self, "anneal_prior", get_args(Annealing))
-        positive(self, "anneal_prior_to")
-        at_least_1(self, "anneal_prior_duration")
+        one_of(get_args(Annealing), anneal_prior=self.anneal_prior)
+        positive(anneal_prior_to=self.anneal_prior_to)
+        at_least_1(anneal_prior_duration=self.anneal_prior_duration)
         if self.anneal_prior_begin < 0:
             raise InputError("anneal_prior_begin", "must be at least 0", self.anneal_prior_begin)
 
@@ -250,7 +250,7 @@ class ProgressConfig:
     tensorboard: bool = False
 
     def __post_init__(self):
-        at_least_1(self, "progress_every", "eval_every", "save_every")
+        at_least_1(**fields(self, "progress_every", "eval_every", "save_every"))
 
 
 @dataclass(frozen=True)
@@ -273,10 +273,10 @@ class PictureConfig:
     crop: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
 
     def __post_init__(self):
-        one_of(self, "invert", get_args(Choice))
-        one_of(self, "colour", get_args(Choice))
+        one_of(get_args(Choice), invert=self.invert)
+        one_of(get_args(Choice), colour=self.colour)
         if self.crop is not None:
-            at_least_1(self, "crop")
+            at_least_1(crop=self.crop)
         if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
             raise InputError("size", "must be HxW in pixels, as 64x48", self.size)
 
@@ -303,7 +303,7 @@ class TriesConfig:
     restarts: int = 2
 
     def __post_init__(self):
-        at_least_1(self, "seeds")
+        at_least_1(seeds=self.seeds)
         if self.restarts < 0:
             raise InputError("restarts", "must be at least 0", self.restarts)
 
@@ -341,31 +341,3 @@ class Config:
             return self
         seed = int(np.random.SeedSequence([self.train.seed, n]).generate_state(1)[0])
         return replace(self, train=replace(self.train, seed=seed))
-
-
-def at_least_1(config: Any, *names: str) -> None:
-    """Checks integers, and tuples of them."""
-    for name in names:
-        value = getattr(config, name)
-        if min(value, default=1) < 1 if isinstance(value, tuple) else value < 1:
-            raise InputError(name, "must be at least 1", value)
-
-
-def positive(config: Any, *names: str) -> None:
-    """Checks numbers that must be above 0 and finite."""
-    for name in names:
-        if not 0 < getattr(config, name) < math.inf:
-            raise InputError(name, "must be positive", getattr(config, name))
-
-
-def finite(config: Any, *names: str) -> None:
-    """Checks numbers that may have any finite value."""
-    for name in names:
-        if not math.isfinite(getattr(config, name)):
-            raise InputError(name, "must be finite", getattr(config, name))
-
-
-def one_of(config: Any, name: str, values: tuple[str, ...]) -> None:
-    """Checks a name against those known."""
-    if getattr(config, name) not in values:
-        raise InputError(name, f"must be one of {', '.join(values)}", getattr(config, name))

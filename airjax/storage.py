@@ -22,6 +22,10 @@ MANIFEST = "manifest.json"
 ARRAYS = {"model": "weights.safetensors", "checkpoint": "state.safetensors"}
 
 
+class Newer(InputError):
+    """Written by a newer airjax: whole, but not to be read by this one."""
+
+
 def write(folder: Path, kind: str, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
     """Writes arrays to a folder that does not exist yet.
 
@@ -145,7 +149,7 @@ def read_manifest(path: Path, kind: str) -> dict[str, Any]:
         raise InputError(name, f"must be the manifest of a {kind}")
     if manifest["format"] > FORMAT:
         rule = f"was written by a newer airjax; this one reads format {FORMAT}"
-        raise InputError(name, rule, manifest["format"])
+        raise Newer(name, rule, manifest["format"])
     if not isinstance(manifest.get("sha256"), dict) or not isinstance(manifest.get(kind), dict):
         raise InputError(name, f"must hold sha256 and {kind}")
     return manifest

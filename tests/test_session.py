@@ -160,6 +160,16 @@ def test_a_run_begun_in_format_1_goes_on_bit_for_bit(stopped, whole):
     assert learned(stopped) == learned(whole("count"))
 
 
+def test_a_checkpoint_of_a_newer_airjax_is_refused_and_left_alone(stopped, capsys):
+    path = Checkpoints(stopped / "checkpoints").folders()[-1] / storage.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": storage.FORMAT + 1}))
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--resume", str(stopped)])
+    assert end.value.code == 2 and "was written by a newer airjax" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
 def test_a_run_of_a_version_with_another_optimiser_is_refused_and_left_alone(stopped, capsys):
     folder = Checkpoints(stopped / "checkpoints").folders()[-1]
     arrays, about = storage.read(folder, "checkpoint")

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from PIL import Image
 
+from airjax.checks import a_seed, at_least_1, fields, one_of, positive
 from airjax.data.dataset import Dataset
 from airjax.errors import InputError
 
@@ -57,9 +58,7 @@ class SceneConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("num_scenes", "height", "width", "object_size"):
-            if getattr(self, name) < 1:
-                raise InputError(name, "must be at least 1", getattr(self, name))
+        at_least_1(**fields(self, "num_scenes", "height", "width", "object_size"))
         if not self.counts or min(self.counts) < 0:
             raise InputError("counts", "must be one or more numbers >= 0", list(self.counts))
         if self.weights and len(self.weights) != len(self.counts):
@@ -67,18 +66,15 @@ class SceneConfig:
             raise InputError("weights", rule, list(self.weights))
         if self.weights and (min(self.weights) < 0 or not 0 < sum(self.weights) < np.inf):
             raise InputError("weights", "must be >= 0, not all 0", list(self.weights))
-        if not 0 < self.scale_mean < np.inf:
-            raise InputError("scale_mean", "must be positive", self.scale_mean)
+        positive(scale_mean=self.scale_mean)
         if not 0 <= self.scale_sd < np.inf:
             raise InputError("scale_sd", "must be at least 0", self.scale_sd)
         side = int(self.object_size / self.scale_mean)
         if not 1 <= side <= min(self.height, self.width):
             rule = f"/ scale_mean must be 1 to {min(self.height, self.width)} pixels (the canvas)"
             raise InputError("object_size", rule, side)
-        if self.overlap not in get_args(Overlap):
-            raise InputError("overlap", f"must be one of {get_args(Overlap)}", self.overlap)
-        if not 0 <= self.seed < 2**32:
-            raise InputError("seed", "must be 0 to 2**32 - 1", self.seed)
+        one_of(get_args(Overlap), overlap=self.overlap)
+        a_seed(self.seed)
 
 
 class _Pictures:
