@@ -1,7 +1,7 @@
 """Attend, Infer, Repeat (Eslami et al., 2016) as probabilistic programs in NumPyro.
 
 Count, locate and describe the objects in images, with no labels. The parts, in the paper's order:
-`airjax.model`, `airjax.guide`, `airjax.elbo`, `airjax.train`.
+`airjax.programs.model`, `airjax.programs.guide`, `airjax.programs.elbo`, `airjax.training.trainer`.
 """
 
 __version__ = "0.1.0"

@@ -1,10 +1,8 @@
 """AIR as an estimator with scikit-learn's conventions."""
 
 import dataclasses
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +13,64 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from airjax import infer, tiles
-from airjax.checkpoint import load_model, save_model
 from airjax.checks import at_least_1
-from airjax.config import Config, EstimatorName, ModelConfig, TrainConfig
-from airjax.console import TrainingProgress, console
+from airjax.config import Config, EstimatorName
+from airjax.console import console, report
 from airjax.data.dataset import Dataset, as_images
 from airjax.errors import InputError
-from airjax.guide import Guide
-from airjax.infer import BATCH, Bounds, Found
-from airjax.interrupt import Interrupt
-from airjax.model import Model, geometric_like
-from airjax.object_size import fitted
-from airjax.scenes import Objects, Scenes
-from airjax.train import EVALUATED, Trainer
-from airjax.watch import collapse
+from airjax.inference import infer, tiles
+from airjax.inference.infer import BATCH, BOUND, FOUND
+from airjax.inference.metrics import EVALUATED
+from airjax.inference.results import Objects, Scenes
+from airjax.programs.guide import Guide
+from airjax.programs.model import Model, geometric_like
+from airjax.training import loop
+from airjax.training.checkpoint import load_model, save_model
+from airjax.training.resolve import resolved
 
 
 class AIR(TransformerMixin, BaseEstimator):
     """Counts, locates and describes the objects in images, without labels.
 
     Images are ``[N, H, W]`` or, with colours, ``[N, H, W, C]``; uint8 or floats in [0, 1]; bright
-    objects on a dark ground (or see ``background`` of the config's model), all of one size.
+    objects on a dark background (or see ``background`` of the config's model), all of one size.
+    Settings that are not given are decided as ``airjax train`` decides them for the same images:
+    `airjax.training.resolve`.
 
     Args:
-        max_objects: T, the most objects an image can have.
-        object_size: typical larger side of an object in pixels, "auto" to have it estimated from
-            the images, or None for that where the settings are those of the paper; see
-            `airjax.object_size`.
-        steps: number of gradient steps; those of ``config``, or 6,000, unless given.
-        learning_rate: of Adam, once it has risen; that of ``config``, or the estimator's own,
-            unless given.
-        estimator: of the ELBO's gradient: count, iwae or score; that of ``config``, or count,
-            unless given.
-        n_samples: K, paths of the guide that the posterior over the count is averaged over.
-        second_look: hold the guide's count against one object more when images are read, see
-            `airjax.second_look`: more objects that lie close are told apart; many times slower.
-        config: all other settings, see `airjax.config.Config`. Its ``model_steps`` and ``seed`` do
-            not count: ``max_objects`` and ``random_state`` do.
-        random_state: an int for results that can be repeated; a RandomState or None draw one.
+        max_objects: T, the largest number of objects in an image (default: the config's, 3).
+        object_size: typical larger side of an object in pixels, or "auto" to estimate it from the
+            images. None is "auto", unless the config has the settings that depend on it.
+        steps: number of gradient steps (default: the config's).
+        learning_rate: peak learning rate of Adam (default: the config's, or the estimator's own).
+        estimator: of the ELBO's gradient: "count", "iwae" or "score" (default: the config's).
+        num_paths: K, paths of the guide that the posterior over the count is averaged over.
+        second_look: check whether one of the objects found is two, see
+            `airjax.inference.second_look`. Separates more close objects; many times slower.
+        config: all other settings. The ``data`` of its training names the images: for "digits" and
+            "multi-mnist" the paper's guide and priors are used. Its ``seed`` is not used.
+        random_state: an int for reproducible results; a RandomState or None draws one.
 
     Attributes:
-        model_: NumPyro program of images, see `airjax.model.Model`; ``air.model`` for short.
-        guide_: likewise, see `airjax.guide.Guide`; ``air.guide`` for short.
-        history_: metrics while training, see `airjax.train.Trainer.run`; ``test_...`` are those of
-            the validation images, or, without any, of the first images trained on.
-        restarts_: number of trainings that collapsed before this one, see `airjax.watch`.
+        model_: NumPyro program of images, `airjax.programs.model.Model`; ``air.model`` for short.
+        guide_: its guide, `airjax.programs.guide.Guide`; ``air.guide`` for short.
+        history_: metrics of the training, see `airjax.training.trainer.Trainer.run`. ``test_...``
+            are those of the validation images or, without any, of the first training images.
+        restarts_: number of trainings that collapsed before this one, see
+            `airjax.training.collapse`.
+        config_: all settings of the training.
         seed_: the seed that was used.
     """
 
     def __init__(
         self,
-        max_objects: int = 3,
+        max_objects: int | None = None,
         *,
         object_size: float | str | None = None,
         steps: int | None = None,
         learning_rate: float | None = None,
         estimator: EstimatorName | None = None,
-        n_samples: int = 5,
+        num_paths: int = 5,
         second_look: bool = False,
         config: Config | None = None,
         random_state: int | np.random.RandomState | None = 0,
@@ -82,7 +80,7 @@ class AIR(TransformerMixin, BaseEstimator):
         self.steps = steps
         self.learning_rate = learning_rate
         self.estimator = estimator
-        self.n_samples = n_samples
+        self.num_paths = num_paths
         self.second_look = second_look
         self.config = config
         self.random_state = random_state
@@ -92,14 +90,14 @@ class AIR(TransformerMixin, BaseEstimator):
         cls,
         model: Model,
         guide: Guide,
-        n_samples: int = 5,
+        num_paths: int = 5,
         second_look: bool = False,
         random_state: int = 0,
     ) -> "AIR":
         """An AIR with these trained programs."""
         air = cls(
             model.config.model_steps,
-            n_samples=n_samples,
+            num_paths=num_paths,
             second_look=second_look,
             config=Config(model=model.config),
             random_state=random_state,
@@ -127,65 +125,82 @@ class AIR(TransformerMixin, BaseEstimator):
         validation_images: Any = None,
         callback: Callable[[dict[str, Any]], bool | None] | None = None,
     ) -> "AIR":
-        """Trains on images. An interruption (Ctrl-C) ends it after the current chunk of steps, and
-        what was learned so far is kept.
+        """Trains on images. Ctrl-C ends the training after the current chunk of steps and keeps
+        what was learned so far.
 
         Args:
             X: images.
             y: not used.
-            validation_images: images that the training is watched on.
-            callback: is given each row of ``history_`` as it comes; ends the training by returning
-                True.
+            validation_images: images that the training is evaluated on.
+            callback: called with each row of ``history_``; ends the training by returning True.
 
         Raises:
             InputError: if images or settings break a rule.
         """
         images = _images(X, "X")
-        watched = images if validation_images is None else _images(validation_images, "validation")
+        watched = (
+            images if validation_images is None else _images(validation_images, "validation_images")
+        )
         if watched.shape[1:] != images.shape[1:]:
             rule = f"must have the size of X, {images.shape[1:]}"
             raise InputError("validation_images", rule, watched.shape[1:])
-        config = self._settings(images)
-        self.seed_, self.restarts_ = config.train.seed, 0
-        while self._trained(config, images, Dataset(watched[:EVALUATED]), callback) is not None:
-            self.restarts_ += 1
+        config, decisions = self._resolved(images)
+        shown, record = console.is_terminal or console.is_jupyter, loop.Record()
+
+        def say(line: str) -> None:
+            if shown:
+                report(line)
+
+        if decisions:
+            say(f"decided from the images: {', '.join(decisions)}")
+        outcome = loop.train(
+            config, images, {"test": Dataset(watched[:EVALUATED])}, record,
+            report=say, show_progress=shown, callback=callback,
+        )  # fmt: skip
+        self.config_, self.seed_ = config, config.train.seed
+        self.history_, self.restarts_ = record.rows, record.restarts
+        self.model_, self.guide_ = outcome.trainer.programs(outcome.state)
+        if outcome.collapsed is not None:
+            message = f"this training has collapsed: {outcome.collapsed}"
+            warnings.warn(message, ConvergenceWarning, 2)
         return self
 
     def predict(self, X: Any) -> Scenes:
-        """What there is in images: counts, boxes, codes.
+        """Finds the objects in images: counts, boxes, codes.
 
         Args:
             X: images, or an iterable of images ``[H, W]``.
         """
-        return _joined(list(self.predict_batches(X)))
+        return Scenes.joined(list(self.predict_batches(X)))
 
     def predict_batches(self, X: Any, batch_size: int = BATCH) -> Iterator[Scenes]:
-        """As `predict`, batch by batch, in bounded memory for any number of images. What is found
-        in an image does not depend on the size of the batches."""
+        """As `predict`, batch by batch, in bounded memory for any number of images. The results do
+        not depend on the size of the batches."""
         model, guide = self.model, self.guide
-        at_least_1(batch_size=batch_size, n_samples=self.n_samples)
-        seen: list[UInt8[np.ndarray, "_ H W *C"]] = []  # that the reader is ahead of the results
+        at_least_1(batch_size=batch_size, num_paths=self.num_paths)
+        read: list[UInt8[np.ndarray, "_ H W *C"]] = []  # the reader is ahead of the results
 
         def chunks():
             for images in self._batches(X, batch_size):
-                seen.append(images)
+                read.append(images)
                 yield images
 
-        how = self.seed_, self.n_samples, self.second_look
-        for found in infer.read_stream(model, guide, chunks(), Found, *how):
-            yield Scenes(seen.pop(0), found, model)
+        how = self.seed_, self.num_paths, self.second_look
+        for reading in infer.read_stream(model, guide, chunks(), FOUND, *how):
+            yield Scenes(read.pop(0), reading, model)
 
     def find(self, picture: Any, overlap: float = 0.5) -> Objects:
-        """The objects in one picture of any size, read in overlapping tiles of the training size;
-        what several tiles see is one object, see `airjax.tiles.merged`.
+        """Finds the objects in one picture of any size. It is read in overlapping tiles of the
+        training size; objects found in several tiles are merged, see
+        `airjax.inference.tiles.merged`.
 
         Args:
             picture: ``[H, W]`` or ``[H, W, C]``.
-            overlap: of neighbouring tiles, as a share of a tile's side; an object should be smaller
+            overlap: of neighbouring tiles, as a share of a tile's side. Objects should be smaller
                 than that.
 
         Raises:
-            InputError: if the picture is no image, or the overlap is not from 0 to below 1.
+            InputError: if the picture is not an image, or the overlap is not in [0, 1).
         """
         if not 0 <= overlap < 1:
             raise InputError("overlap", "must be from 0 to below 1", overlap)
@@ -204,14 +219,14 @@ class AIR(TransformerMixin, BaseEstimator):
         for scenes in self.predict_batches(cut()):
             parts.append((scenes, np.array(corners[first : first + len(scenes)])))
             first += len(scenes)
-        return tiles.merged(tiles.seen(parts, image))
+        return tiles.merged(tiles.collected(parts, image))
 
     def transform(self, X: Any) -> Float[np.ndarray, "N features"]:
-        """Each image as T times (presence, z_where, z_what), zero for absent objects."""
+        """Each image as T times (z_pres, z_where, z_what); 0 for absent objects."""
         rows = []
         for scenes in self.predict_batches(X):
             present = scenes.present[..., None].astype(np.float32)
-            objects = np.concatenate([present, scenes.positions, scenes.codes], axis=-1)
+            objects = np.concatenate([present, scenes.z_where, scenes.z_what], axis=-1)
             rows.append(objects.reshape(len(scenes), -1))
         return np.concatenate(rows)
 
@@ -225,13 +240,11 @@ class AIR(TransformerMixin, BaseEstimator):
     def score(self, X: Any, y: Any = None) -> float:
         """The mean ELBO, in nats an image; y is not used."""
         chunks = self._batches(X, BATCH)
-        parts = infer.read_stream(
-            self.model, self.guide, chunks, Bounds, self.seed_, self.n_samples
-        )
+        parts = infer.read_stream(self.model, self.guide, chunks, BOUND, self.seed_, self.num_paths)
         return float(np.concatenate([part.elbo for part in parts]).mean())
 
     def sample(self, n_samples: int = 1, random_state: int = 0) -> Float[np.ndarray, "n H W *C"]:
-        """Scenes that the model makes up; all numbers of objects are equally likely."""
+        """Images drawn from the model, with all numbers of objects equally likely."""
         at_least_1(n_samples=n_samples)
         k = geometric_like(1.0, self.model.config.model_steps)
         return np.asarray(self.model.scenes(jax.random.key(random_state), n_samples, k))
@@ -255,14 +268,14 @@ class AIR(TransformerMixin, BaseEstimator):
         return cls.of(*load_model(path / "model" if (path / "model").is_dir() else path))
 
     def __str__(self) -> str:
-        told = repr(self)
+        text = repr(self)
         if getattr(self, "history_", None):
             row = self.history_[-1]
-            told += f"\ntrained for {row['step']} steps, {row['seconds']:.0f} s"
+            text += f"\ntrained for {row['step']} steps, {row['seconds']:.0f} s"
             if "test_elbo" in row:
-                told += f"; ELBO {row['test_elbo']:.1f} nats an image, "
-                told += f"{row['test_mean_count']:.2f} objects an image"
-        return told
+                text += f"; ELBO {row['test_elbo']:.1f} nats an image, "
+                text += f"{row['test_mean_count']:.2f} objects an image"
+        return text
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -282,9 +295,9 @@ class AIR(TransformerMixin, BaseEstimator):
                 )
             yield images
 
-    def _settings(self, images: UInt8[np.ndarray, "N H W *C"]) -> Config:
-        """All settings of a training."""
-        base = self.config or Config(TrainConfig(data="images"), ModelConfig(guide="auto"))
+    def _resolved(self, images: UInt8[np.ndarray, "N H W *C"]) -> tuple[Config, list[str]]:
+        """All settings of a training, and the decisions made from the images."""
+        base = self.config or Config()
         estimator = self.estimator or base.train.estimator
         rate = base.train.learning_rate if estimator == base.train.estimator else None
         train = dataclasses.replace(
@@ -294,39 +307,12 @@ class AIR(TransformerMixin, BaseEstimator):
             learning_rate=rate if self.learning_rate is None else self.learning_rate,
             seed=_seed(self.random_state),
         )
-        model = dataclasses.replace(base.model, model_steps=self.max_objects)
-        model = fitted(model, self.object_size, images)
-        return dataclasses.replace(base, train=train, model=model.for_images(images.shape[1:]))
-
-    def _trained(
-        self,
-        config: Config,
-        images: UInt8[np.ndarray, "N H W *C"],
-        watched: Dataset,
-        callback: Callable[[dict[str, Any]], bool | None] | None,
-    ) -> str | None:
-        """Trains once; returns what is wrong if it is to be tried again."""
-        trainer = Trainer(config.restarted(self.restarts_), images)
-        state, trouble, self.history_ = trainer.init(), None, []
-        shown = console.is_terminal or console.is_jupyter
-        progress = TrainingProgress(config.train) if shown else nullcontext()
-        main = threading.current_thread() is threading.main_thread()  # signals go nowhere else
-        with Interrupt(ends_process=False) if main else nullcontext() as interrupt, progress as bar:
-            for after, row in trainer.run(state, {"test": watched}):
-                state = after
-                self.history_.append(row)
-                if bar is not None:
-                    bar.show(row)
-                stop = callback is not None and callback(row) is True
-                trouble = collapse(self.history_, config)
-                if trouble is None and stop or (interrupt is not None and interrupt.signum is not None):
-                    break
-                if trouble is not None and self.restarts_ < config.tries.restarts:
-                    return trouble
-        self.model_, self.guide_ = trainer.programs(state)
-        if trouble is not None:
-            warnings.warn(f"this training has collapsed: {trouble}", ConvergenceWarning, 3)
-        return None
+        model = base.model
+        if self.max_objects is not None:
+            at_least_1(max_objects=self.max_objects)
+            model = dataclasses.replace(model, model_steps=self.max_objects)
+        config = dataclasses.replace(base, train=train, model=model)
+        return resolved(config, images, self.object_size)
 
 
 def _images(X: Any, name: str) -> UInt8[np.ndarray, "N H W *C"]:
@@ -357,14 +343,8 @@ def _batches(X: Any, size: int) -> Iterator[UInt8[np.ndarray, "_ H W *C"]]:
         yield _images(np.stack(batch) if batch else np.zeros((0, 0, 0)), "X")
 
 
-def _joined(parts: Iterable[Scenes]) -> Scenes:
-    parts = list(parts)
-    images = np.concatenate([part.images for part in parts])
-    return Scenes(images, infer.joined([part.found for part in parts]), parts[0].model)
-
-
 def _seed(random_state: Any) -> int:
-    """An int for what scikit-learn takes as random_state."""
+    """The seed for a ``random_state`` of scikit-learn."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, np.random.RandomState):

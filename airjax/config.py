@@ -1,25 +1,29 @@
-"""The settings: frozen, checked when made, saved with every model; each field is also a flag."""
+"""The settings: frozen, checked when made, saved with every model.
+
+Each field is also a flag of ``airjax train``, except the size and colours of the images. A field
+that is ``auto`` or None is decided once, where the images are known: `airjax.training.resolve`.
+"""
 
 import math
 import re
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, get_args
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
-import tyro
 
 from airjax.checks import a_seed, at_least_1, fields, finite, one_of, positive
 from airjax.errors import InputError
 
 NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "silu"]
 GuideName = Literal["auto", "attend", "window", "basic"]
-DIGITS = ("digits", "multi-mnist")  # data sets on which the paper's guide does best
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
 Background = Literal["none", "mean", "learned"]
 Choice = Literal["auto", "yes", "no"]
-LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions are noisy
-LIKELIHOOD_SD = 0.3  # of the tutorial; and where a learned one begins
+LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions have high variance
+LIKELIHOOD_SD = 0.3  # the tutorial's; a learned one starts here
+RUNS = Path("runs")  # folder of new runs unless another one is given
 NEED_MASKS = ("count", "iwae")  # the count is summed over masked programs
 
 
@@ -28,56 +32,57 @@ class ModelConfig:
     """The generative program and the guide.
 
     Attributes:
-        model_steps: T, the most objects an image can have.
-        z_pres_prior: k, the prior's ratio p(n + 1) / p(n) between the probabilities of counts.
-        z_pres_prior_raw: take z_pres_prior as the probability of z_pres_t = 1 at each step instead.
-        scale_prior_mean: prior mean of the scale s; an object's window is W / s pixels wide.
+        model_steps: T, the largest number of objects in an image.
+        z_pres_prior: k, the ratio p(n + 1) / p(n) of the prior on the count n.
+        z_pres_prior_raw: use z_pres_prior as the probability of z_pres_t = 1 at each step.
+        scale_prior_mean: prior mean of the scale s. The window of an object is W / s pixels wide.
         scale_prior_sd: prior standard deviation of s.
         pos_prior_mean: prior mean of the position x, y.
         pos_prior_sd: prior standard deviation of x, y.
-        likelihood_sd: standard deviation of a pixel around the canvas; learned begins at 0.3, and
-            below that squared errors go on weighing against the priors as they do at 0.3.
-        background: a ground behind the objects, the same in all images: mean is the mean of the
-            images trained on, learned begins with it.
+        likelihood_sd: standard deviation of a pixel. "learned" starts at 0.3; below 0.3, squared
+            errors keep the weight against the priors that they have at 0.3.
+        background: the image behind the objects, the same for all images. "mean" is the mean of the
+            training images; "learned" starts there.
         masking: leave z_where and z_what of absent objects out of the log-probability.
-        guide: attend looks, step by step, where most of the image is left by the windows so far,
-            and places a window there; window, the paper's, reads the whole image once and places
-            windows anywhere; basic is window without windows: z_what is read from the LSTM's state.
-            auto is window for digits and multi-mnist, and attend for all else.
+        guide: "attend" places each window where most of the image is not yet explained. "window",
+            the paper's, reads the whole image and places windows anywhere. "basic" is "window"
+            without windows: z_what is read from the LSTM's state. "auto" is "window" for digits and
+            multi-mnist, "attend" for all other data.
         window_size: side of the windows x_att and y_att, in their own pixels.
         encoder_latent_size: Z, the size of z_what.
         rnn_hidden_size: size of the guide's LSTM.
         predict_net: hidden sizes of the net from the LSTM's state to z_pres and z_where.
         bl_predict_net: hidden sizes of the net from the baseline's LSTM to the baseline's value.
-        encoder_net: hidden sizes of the net from x_att to z_what; 200 in the tutorial. With two
-            layers more pairs are told apart.
+        encoder_net: hidden sizes of the net from x_att to z_what (200 in the tutorial). Two layers
+            separate more close pairs.
         decoder_net: hidden sizes of the net from z_what to y_att.
-        embed_channels: channels of the convolution that reads the image (kernel: half a window,
-            stride: a quarter), for the baseline and the guides window and basic; 0 is none, as in
-            the tutorial.
-        embed_net: sizes of the net between that (or the flat image, or, in the guide attend, what
-            is looked at) and the LSTM; none when empty, as in the tutorial.
-        non_linearity: of all hidden layers.
-        decoder_output_bias: added to the decoder's output; below 0, objects begin mostly empty.
+        embed_channels: channels of the convolution that reads the image, for the baseline and the
+            guides window and basic. The kernel is half a window wide, the stride a quarter. 0 is no
+            convolution, as in the tutorial.
+        embed_net: hidden sizes of the net between the convolution (or the flat image; in the guide
+            attend, the attended windows) and the LSTM. Empty is none, as in the tutorial.
+        non_linearity: activation function of all hidden layers.
+        decoder_output_bias: added to the decoder's output. Below 0, objects start mostly empty.
         decoder_output_use_sigmoid: squash the decoder's output to (0, 1).
-        baseline_scalar: the baseline's value is its net's output times this.
-        image_size: H and W in pixels; taken from the data when training.
-        channels: C, the colours of a pixel; likewise.
+        baseline_scalar: factor of the baseline's output.
+        image_size: H and W in pixels, taken from the data.
+        channels: C, the number of colour channels, taken from the data.
+
+    Raises:
+        InputError: if a value breaks its rule.
     """
 
-    model_steps: Annotated[int, tyro.conf.arg(aliases=("-t", "--max-objects"))] = 3
+    model_steps: int = 3
     z_pres_prior: float = 0.01
     z_pres_prior_raw: bool = False
     scale_prior_mean: float = 3.0
     scale_prior_sd: float = 0.2
     pos_prior_mean: float = 0.0
     pos_prior_sd: float = 1.0
-    likelihood_sd: Annotated[float | Literal["learned"], tyro.conf.arg(metavar="FLOAT|learned")] = (
-        LIKELIHOOD_SD
-    )
+    likelihood_sd: float | Literal["learned"] = LIKELIHOOD_SD
     background: Background = "none"
     masking: bool = True
-    guide: GuideName = "window"
+    guide: GuideName = "auto"
     window_size: int = 20
     encoder_latent_size: int = 50
     rnn_hidden_size: int = 256
@@ -91,8 +96,8 @@ class ModelConfig:
     decoder_output_bias: float = -2.0
     decoder_output_use_sigmoid: bool = True
     baseline_scalar: float = 1.0
-    image_size: Annotated[tuple[int, int], tyro.conf.Suppress] = (50, 50)
-    channels: Annotated[int, tyro.conf.Suppress] = 1
+    image_size: tuple[int, int] = (50, 50)
+    channels: int = 1
 
     def __post_init__(self):
         at_least_1(**fields(self,
@@ -117,12 +122,12 @@ class ModelConfig:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of an image, ``(H, W)``, or ``(H, W, C)`` where it has colours."""
+        """The shape of an image, ``(H, W)``, or ``(H, W, C)`` with colours."""
         return (*self.image_size, self.channels) if self.channels > 1 else self.image_size
 
     @property
     def window_shape(self) -> tuple[int, ...]:
-        """The shape of a window, likewise."""
+        """The shape of a window, ``(w, w)``, or ``(w, w, C)`` with colours."""
         w = self.window_size
         return (w, w, self.channels) if self.channels > 1 else (w, w)
 
@@ -141,66 +146,75 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The training of one run: what matters first.
+    """The training of one run.
 
     Attributes:
         data: name of a data set, or path of an .npz of images or of a folder of pictures.
-        steps: number of gradient steps; 2,000 for digits and 6,000 for all else unless given.
-        batch_size: images a step.
-        learning_rate: of Adam, once it has risen; 0.0003 for score and 0.002 else unless given.
-        estimator: of the ELBO's gradient: count sums over the count exactly, score has a score
-            function and baselines (the tutorial's), iwae is the importance-weighted bound.
-        seed: of initialisation, mini-batches and noise.
+        steps: number of gradient steps (default: 2,000 for digits, 6,000 otherwise).
+        batch_size: number of images in a step.
+        learning_rate: peak learning rate of Adam, after the warm-up (default: 0.0003 for the
+            estimator score, 0.002 otherwise).
+        estimator: estimator of the ELBO's gradient. "count" sums over the count exactly; "score"
+            uses a score function and baselines (the tutorial's); "iwae" is the importance-weighted
+            bound.
+        seed: random seed of the initialisation, the mini-batches and the noise.
+
+    Raises:
+        InputError: if a value breaks its rule.
     """
 
-    data: str = "digits"
-    steps: Annotated[int | None, tyro.conf.arg(aliases=("-n",), metavar="INT")] = None
-    batch_size: Annotated[int, tyro.conf.arg(aliases=("-b",))] = 64
-    learning_rate: Annotated[float | None, tyro.conf.arg(aliases=("-lr",), metavar="FLOAT")] = None
+    data: str = "images"
+    steps: int | None = None
+    batch_size: int = 64
+    learning_rate: float | None = None
     estimator: EstimatorName = "count"
     seed: int = 0
 
     def __post_init__(self):
-        if self.steps is None:
-            object.__setattr__(self, "steps", 2000 if self.data == "digits" else 6000)
         one_of(get_args(EstimatorName), estimator=self.estimator)
-        if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", LEARNING_RATES[self.estimator])
-        at_least_1(**fields(self, "steps", "batch_size"))
+        at_least_1(batch_size=self.batch_size)
+        if self.steps is not None:
+            at_least_1(steps=self.steps)
         positive(learning_rate=self.peak_learning_rate)
         a_seed(self.seed)
 
     @property
     def num_steps(self) -> int:
-        """The number of gradient steps, default or given."""
-        assert self.steps is not None
+        """The number of gradient steps.
+
+        Raises:
+            InputError: if it is not decided yet.
+        """
+        if self.steps is None:
+            raise InputError("steps", "must be given, or decided by airjax.training.resolve")
         return self.steps
 
     @property
     def peak_learning_rate(self) -> float:
-        """The learning rate, default or given."""
-        assert self.learning_rate is not None
-        return self.learning_rate
+        """The learning rate; the estimator's default unless given."""
+        rate = self.learning_rate
+        return LEARNING_RATES[self.estimator] if rate is None else rate
 
 
 @dataclass(frozen=True)
 class EstimatorConfig:
-    """Settings of the estimators.
+    """Settings of the gradient estimators.
 
     Attributes:
-        particles: K, the guide's paths an image; averaged over, or (iwae) weighted by importance.
-        exploration_steps: steps in which the guide's exploration of counts (the share of counts
-            that it draws at random) falls from 1 to its floor.
-        exploration_floor: that share afterwards, until three quarters of all steps; 0 then.
-        baselines: of the estimator score.
-        baseline_learning_rate: of Adam for the baselines.
+        particles: K, the paths of the guide for each image; averaged, or weighted by importance
+            (iwae).
+        exploration_steps: steps in which the exploration of counts (the share of counts that the
+            guide draws uniformly) falls from 1 to its floor.
+        exploration_floor: share of explored counts afterwards; 0 in the last quarter of the steps.
+        baselines: use baselines with the estimator score.
+        baseline_learning_rate: learning rate of Adam for the baselines.
     """
 
     particles: int = 1
     exploration_steps: int = 1000
     exploration_floor: float = 0.05
     baselines: bool = True
-    baseline_learning_rate: Annotated[float, tyro.conf.arg(aliases=("-blr",))] = 0.01
+    baseline_learning_rate: float = 0.01
 
     def __post_init__(self):
         at_least_1(**fields(self, "particles", "exploration_steps"))
@@ -211,13 +225,13 @@ class EstimatorConfig:
 
 @dataclass(frozen=True)
 class AnnealConfig:
-    """How z_pres_prior changes while training.
+    """How z_pres_prior changes during training.
 
     Attributes:
-        anneal_prior: not at all, linearly, or exponentially.
-        anneal_prior_to: its last value.
-        anneal_prior_begin: step after which it changes.
-        anneal_prior_duration: steps that the change takes.
+        anneal_prior: how the prior changes: not at all, linearly or exponentially.
+        anneal_prior_to: final value of z_pres_prior.
+        anneal_prior_begin: step at which the change starts.
+        anneal_prior_duration: number of steps that the change takes.
     """
 
     anneal_prior: Annealing = "none"
@@ -235,13 +249,13 @@ class AnnealConfig:
 
 @dataclass(frozen=True)
 class ProgressConfig:
-    """What is told and saved on the way.
+    """What is reported and saved during training.
 
     Attributes:
-        progress_every: steps between two lines of progress.
+        progress_every: steps between two progress lines.
         eval_every: steps between two evaluations on held-out images.
         save_every: steps between two checkpoints.
-        tensorboard: write what TensorBoard reads, in the run's folder.
+        tensorboard: write TensorBoard events into the run's folder.
     """
 
     progress_every: int = 100
@@ -255,22 +269,22 @@ class ProgressConfig:
 
 @dataclass(frozen=True)
 class PictureConfig:
-    """How picture files become images: bright objects on a dark ground.
+    """How picture files become images: bright objects on a dark background.
 
     Attributes:
-        invert: yes, no, or auto: yes where the pictures' borders are bright. A run keeps what it
-            was trained with.
-        size: HxW in pixels; pictures are then scaled to fit, without distortion, and the rest is
-            ground. Without it all must have one size.
-        colour: yes, no (colours become grey), or auto: yes where any picture has colours.
-        crop: side in pixels of the random crops that are trained on in place of whole, large
-            pictures; large pictures are then read tile by tile.
+        invert: whether pictures are inverted; auto inverts them if their borders are bright. A run
+            keeps its choice.
+        size: size in pixels that pictures are scaled to, without distortion, padded with
+            background. Without it, all pictures must have one size.
+        colour: whether images have colours; auto keeps colours if any picture has some.
+        crop: side in pixels of the random crops that large pictures are trained on. Large pictures
+            are then read in tiles.
     """
 
     invert: Choice = "auto"
     size: str | None = None
     colour: Choice = "auto"
-    crop: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    crop: int | None = None
 
     def __post_init__(self):
         one_of(get_args(Choice), invert=self.invert)
@@ -294,9 +308,9 @@ class TriesConfig:
     """How often a training is tried.
 
     Attributes:
-        seeds: trainings with this seed and the next ones; the one with the best held-out ELBO is
-            kept (no labels are used to choose).
-        restarts: new initialisations, at most, of a training that has collapsed.
+        seeds: number of trainings, with this seed and the next ones. The one with the best held-out
+            ELBO is kept; labels are not used.
+        restarts: largest number of new initialisations of a training that has collapsed.
     """
 
     seeds: int = 1
@@ -310,7 +324,11 @@ class TriesConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a run."""
+    """All settings of a run.
+
+    Raises:
+        InputError: if two settings exclude each other.
+    """
 
     train: TrainConfig = field(default_factory=TrainConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -331,12 +349,9 @@ class Config:
             raise InputError(
                 "anneal_prior_to", "must be below 1, as raw", self.anneal.anneal_prior_to
             )
-        if self.model.guide == "auto":
-            guide = "window" if self.train.data in DIGITS else "attend"
-            object.__setattr__(self, "model", replace(self.model, guide=guide))
 
     def restarted(self, n: int) -> "Config":
-        """The settings after n restarts: with another seed, made from the first one."""
+        """The settings after n restarts: another seed, derived from the first one."""
         if n == 0:
             return self
         seed = int(np.random.SeedSequence([self.train.seed, n]).generate_state(1)[0])

@@ -1,5 +1,6 @@
-"""What the command line shows: a bar on a terminal, plain lines elsewhere, tables of results."""
+"""What is shown: a progress bar on a terminal, plain lines elsewhere, tables of results."""
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -11,8 +12,16 @@ from airjax.config import TrainConfig
 console = Console(highlight=False, markup=False, emoji=False)  # names are shown as they are
 
 
+def report(line: str, to_stderr: bool = False) -> None:
+    """Prints a line, as it is, whatever the width of the terminal."""
+    if to_stderr:
+        print(f"airjax: {line}", file=sys.stderr)
+    else:
+        console.print(line, soft_wrap=True)
+
+
 class TrainingProgress:
-    """Shows the rows of a training run as they come. A context manager."""
+    """Shows the rows of metrics of a training. A context manager."""
 
     def __init__(self, config: TrainConfig):
         self.config = config
@@ -36,7 +45,7 @@ class TrainingProgress:
         self.progress.stop()
 
     def show(self, row: dict[str, Any]) -> None:
-        """One row of metrics, see `airjax.train.Trainer.run`."""
+        """One row of metrics, see `airjax.training.trainer.Trainer.run`."""
         self.accuracy = row.get("test_count_accuracy", self.accuracy)
         line = f"ELBO {row['elbo']:.1f}"
         if self.accuracy is not None:
@@ -45,19 +54,16 @@ class TrainingProgress:
         if console.is_terminal:
             self.progress.update(self.task, completed=row["step"], line=line)
         else:
-            left = row["seconds"] / row["step"] * (self.config.num_steps - row["step"])
-            console.print(
-                f"step {row['step']}/{self.config.num_steps}  {line}  {left:.0f} s left",
-                soft_wrap=True,
-            )
+            remaining = row["seconds"] / row["step"] * (self.config.num_steps - row["step"])
+            report(f"step {row['step']}/{self.config.num_steps}  {line}  {remaining:.0f} s left")
 
 
 def report_tables(report: dict[str, Any]) -> list[str | Table]:
-    """The scores of `airjax.metrics` with their settings, for reading, and the confusion matrix."""
+    """The scores of `airjax.inference.metrics`, with their settings, as tables."""
     s = report["settings"]
     title = (
         f"{s['n']} images of {s['data']} ({s['part']} part), "
-        f"K = {s['num_paths']} paths, {'a second look, ' if s['second_look'] else ''}"
+        f"K = {s['num_paths']} paths, {'with a second look, ' if s['second_look'] else ''}"
         f"seed {s['seed']}, airjax {s['version']}"
     )
     table = Table("", "", show_header=False)
@@ -74,7 +80,7 @@ def report_tables(report: dict[str, Any]) -> list[str | Table]:
     ):
         if key in report:
             table.add_row(name, f"{100 * report[key]:.2f} %")
-    for key, name in (("windows", "windows"), ("tight_boxes", "tight boxes")):
+    for key, name in (("window_boxes", "window boxes"), ("tight_boxes", "tight boxes")):
         for score, label in (("mean_iou", "mean IoU"), ("ap50", "AP at IoU 0.5")):
             value = report.get(key, {}).get(score)
             if value is not None:
@@ -91,7 +97,7 @@ def report_tables(report: dict[str, Any]) -> list[str | Table]:
 
 
 def seeds_table(reports: dict[int, dict[str, Any]], best: int) -> Table:
-    """What each seed came to; the best is marked."""
+    """The scores of each seed; the best one is marked."""
     table = Table("seed", "ELBO (nats an image)", "count accuracy", "restarts", "")
     for seed, report in reports.items():
         accuracy = report.get("count_accuracy")

@@ -1,4 +1,4 @@
-"""Weights of Pyro's AIR example (``examples/air``); our programs are the same function of them."""
+"""Weights of Pyro's AIR example (``examples/air``); our programs compute the same with them."""
 
 import math
 from collections.abc import Mapping
@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 
 from airjax.air import AIR
-from airjax.checkpoint import from_arrays
 from airjax.config import ModelConfig
 from airjax.errors import InputError
+from airjax.training.checkpoint import from_arrays
 
 
 def from_pyro(arrays: Mapping[str, np.ndarray], **options: Any) -> AIR:
-    """An AIR with the function of Pyro's example with this state_dict.
+    """An AIR that computes the same as Pyro's example with this state_dict.
 
-    Sizes and the prior of z_where are read off the arrays.
+    Sizes and the prior of z_where are those of the arrays.
 
     Args:
         arrays: the state_dict, names to arrays; linear weights are [out, in].
-        options: fields of `ModelConfig` that a state_dict does not tell: ``model_steps``,
+        options: fields of `ModelConfig` that a state_dict does not contain: ``model_steps``,
             ``z_pres_prior``, ``likelihood_sd``, ``decoder_output_bias``, ``non_linearity`` ...;
             ``image_size`` where images are not square.
 
@@ -36,9 +36,9 @@ def from_pyro(arrays: Mapping[str, np.ndarray], **options: Any) -> AIR:
 
 
 def load_pyro(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a state_dict in an .npz, or in a .pt (for which torch must be installed).
+    """The arrays of a state_dict in an .npz, or in a .pt (if torch is installed).
 
-    Where names begin with ``weight/``, those and no others are the state_dict.
+    If some names begin with ``weight/``, only those are the state_dict.
 
     Raises:
         InputError: if the file cannot be read, or holds anything but arrays.
@@ -57,7 +57,7 @@ def load_pyro(path: Path) -> dict[str, np.ndarray]:
                 arrays = {key: file[key] for key in file.files}
     except InputError:
         raise
-    except Exception as error:  # torch and NumPy raise what they meet: zipfile's, pickle's, OSError
+    except Exception as error:  # torch and NumPy raise errors of zipfile, pickle and the system
         raise InputError(name, f"must be a state_dict as .npz or .pt: {error}") from None
     prefix = "weight/" if any(key.startswith("weight/") for key in arrays) else ""
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
@@ -84,12 +84,13 @@ def _config(arrays: Mapping[str, np.ndarray], options: dict[str, Any]) -> ModelC
         "embed_channels": 0,
         "embed_net": embed_net,
         "image_size": (side, side),
+        "guide": "window",
     }
     return ModelConfig(**(found | options))
 
 
 def _layers(arrays: Mapping[str, np.ndarray], net: str) -> list[int]:
-    """Positions of a net's linear layers among its layers; the others are non-linearities."""
+    """Positions of the linear layers of a net; its other layers are non-linearities."""
     names = (name.split(".") for name in arrays if name.startswith(f"{net}.seq."))
     return sorted({int(parts[-2]) for parts in names})
 
@@ -102,7 +103,7 @@ def _hidden_sizes(
 
 
 def _weights(arrays: Mapping[str, np.ndarray], pixels: int, embed: bool) -> dict[str, np.ndarray]:
-    """The state_dict under our names; our weights are [in, out]."""
+    """The state_dict with our names; our weights are [in, out]."""
     ours = {}
 
     def mlp(our_name: str, net: str) -> None:

@@ -1,21 +1,22 @@
-"""Stopping a training politely: a first SIGINT or SIGTERM asks; of a run, a second one ends the
-process."""
+"""Stopping a training politely: a first signal asks, a second one may end the process at once."""
 
 import os
 import signal
 import threading
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """A context in which signals are noted and not obeyed, for a loop that looks at ``signum``.
+    """A context in which SIGINT and SIGTERM are noted, for a loop that checks ``signum``.
 
-    While compiled code runs, Python does not get to its signal handlers: a thread reads the
-    signals' numbers from the pipe that Python's own C handler writes them to.
+    Python runs no signal handler while compiled code runs. So a thread reads the numbers of the
+    signals from the pipe that Python's own C handler writes them to. Python handles signals in its
+    main thread only: in any other thread this context does nothing.
 
     Args:
-        ends_process: whether a second signal does; else it changes nothing.
+        ends_process: whether a second signal ends the process; otherwise it is ignored.
 
     Attributes:
         signum: number of the first signal, or None.
@@ -27,6 +28,9 @@ class Interrupt:
         self.ends_process = ends_process
 
     def __enter__(self) -> "Interrupt":
+        self._former: dict[int, Any] = {}
+        if threading.current_thread() is not threading.main_thread():
+            return self
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._former = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
@@ -36,6 +40,8 @@ class Interrupt:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self._former:
+            return
         signal.set_wakeup_fd(self._former_fd)
         for signum, handler in self._former.items():
             signal.signal(signum, handler)
@@ -48,5 +54,5 @@ class Interrupt:
             if byte[0] not in SIGNALS:
                 continue
             if self.signum is not None and self.ends_process:
-                os._exit(128 + byte[0])  # checkpoints are whole, or not there
+                os._exit(128 + byte[0])  # a checkpoint is whole, or it is not there
             self.signum = self.signum or byte[0]

@@ -9,29 +9,31 @@ from scipy import ndimage
 from airjax.config import ModelConfig
 from airjax.errors import InputError
 
-LOOKED_AT = 500  # images that the size is estimated from
-SPECK = 3  # pixels; what is smaller on both sides is no object
-MARGIN = 1.3  # the side of a window at the prior's mean scale, in sides of a typical object
-SET_BY_IT = ("scale_prior_mean", "scale_prior_sd", "window_size")
-WINDOWS = (8, 28)  # sides of windows in their own pixels, at least and at most
+SAMPLED = 500  # images that the size is estimated from
+SPECK = 3  # pixels; smaller parts, on both sides, are not objects
+MARGIN = 1.3  # side of a window at the prior's mean scale, in sides of a typical object
+SET_BY_SIZE = ("scale_prior_mean", "scale_prior_sd", "window_size")
+WINDOWS = (8, 28)  # smallest and largest side of a window in its own pixels
 
 
 def estimate(images: np.ndarray) -> float | None:
-    """The typical larger side, in pixels, of the objects in images, without labels.
+    """Estimates the typical size of the objects in images, without labels.
 
-    What is brighter than Otsu's threshold (of all images together, less their median image) falls
-    into connected parts; the result is the median side of these, each weighted with its area, so
-    that specks do not matter. None where nothing is seen.
+    The images (less their median image) are thresholded with Otsu's threshold of all of them
+    together. The result is the median side of the connected components, each weighted with its
+    area, so that specks have no influence.
 
     Args:
-        images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, bright objects on a dark ground.
+        images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, bright objects on a dark background.
+
+    Returns:
+        the larger side in pixels, or None where nothing is found.
     """
-    some = images[:: max(1, len(images) // LOOKED_AT)].astype(np.int16)
+    some = images[:: max(1, len(images) // SAMPLED)].astype(np.int16)
     above = np.abs(some - np.median(some, axis=0).astype(np.int16)) if len(some) > 2 else some
     grey = above.max(-1) if above.ndim == 4 else above
-    bright = grey > _otsu(grey)
     sides, areas = [], []
-    for image in bright:
+    for image in grey > _otsu(grey):
         parts = np.zeros(image.shape, np.int32)
         ndimage.label(image, np.ones((3, 3)), output=parts)
         counts = np.bincount(parts.ravel())[1:]
@@ -39,44 +41,50 @@ def estimate(images: np.ndarray) -> float | None:
             sides.append(max(side.stop - side.start for side in box))
             areas.append(area)
     sides, areas = np.array(sides), np.array(areas)
-    seen = sides >= SPECK
-    if not seen.any():
+    large = sides >= SPECK
+    if not large.any():
         return None
-    order = np.argsort(sides[seen])
-    heavier = np.cumsum(areas[seen][order]) >= areas[seen].sum() / 2
-    return float(sides[seen][order][heavier.argmax()])
+    order = np.argsort(sides[large])
+    cumulative = np.cumsum(areas[large][order])
+    return float(sides[large][order][(cumulative >= cumulative[-1] / 2).argmax()])
 
 
-def fitted(model: ModelConfig, size: Any, images: np.ndarray) -> ModelConfig:
-    """The settings for objects of this size in these images.
+def fitted(model: ModelConfig, size: Any, images: np.ndarray) -> tuple[ModelConfig, float | None]:
+    """The settings for objects of this size in these images, and the size in pixels.
 
     Args:
         model: the settings so far.
-        size: in pixels; "auto" for an `estimate`; None for an estimate only where the model's
-            settings are those of the paper.
-        images: ``[N, H, W]`` or ``[N, H, W, C]``.
+        size: in pixels, or "auto" to estimate it. None is "auto", unless the settings that depend
+            on the size are given: then these are kept.
+        images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``.
+
+    Returns:
+        the settings, and the size; None where nothing was changed.
 
     Raises:
-        InputError: if the size is none, or the scale's prior or the windows are given too.
+        InputError: if ``size`` is not a size, or contradicts settings that are given.
     """
-    given = [name for name in SET_BY_IT if getattr(model, name) != getattr(ModelConfig, name)]
+    given = [name for name in SET_BY_SIZE if getattr(model, name) != getattr(ModelConfig, name)]
     if given and size is not None:
         raise InputError("object_size", f"must be left out where {given[0]} is given", size)
+    height, width = images.shape[1:3]
+    if given or (size is None and min(height, width) < SPECK):
+        return model, None
     try:
         number = estimate(images) if size in (None, "auto") else float(size)
     except ValueError:
         raise InputError("object_size", "must be auto or a number of pixels", size) from None
-    height, width = images.shape[1:3]
-    if given or number is None or min(height, width) < SPECK:
-        return model
-    if size in (None, "auto"):  # what is seen may be longer than the images' smaller side
+    if number is None:
+        return model, None
+    if size in (None, "auto"):  # a component may be longer than the images' smaller side
         number = min(number, float(min(height, width)))
-    return for_objects(model, number, (height, width))
+    return for_objects(model, number, (height, width)), number
 
 
 def for_objects(model: ModelConfig, size: float, image_size: tuple[int, int]) -> ModelConfig:
     """The settings for objects of about ``size`` pixels (the larger side): the prior of the scale
-    (its standard deviation a fifteenth of the mean, as the paper's) and the windows.
+    and the size of windows. The ratio of the prior's standard deviation to its mean, 1/15, is the
+    paper's.
 
     Raises:
         InputError: if such objects do not fit the images.
@@ -93,8 +101,7 @@ def for_objects(model: ModelConfig, size: float, image_size: tuple[int, int]) ->
 
 
 def _otsu(values: np.ndarray) -> int:
-    """The threshold of bytes that parts them into two classes with the largest variance between
-    (Otsu, 1979)."""
+    """The threshold of bytes with the largest variance between the two classes (Otsu, 1979)."""
     counts = np.bincount(values.ravel(), minlength=256).astype(float)
     below = np.cumsum(counts)
     total = np.cumsum(counts * np.arange(len(counts)))

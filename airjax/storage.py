@@ -1,6 +1,6 @@
 """Arrays on disk: a folder with a safetensors file and a JSON manifest with its sha256. No pickle.
 
-A folder is written beside its place, synced and renamed, so that it is there whole or not at all.
+A folder is written under a temporary name, synced and renamed: it is complete or not there.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ import safetensors.numpy
 import airjax
 from airjax.errors import InputError
 
-FORMAT = 2  # in format 1, weights of linear layers were [out, in]
+FORMAT = 2  # the only one that was released
 MANIFEST = "manifest.json"
 ARRAYS = {"model": "weights.safetensors", "checkpoint": "state.safetensors"}
 
 
-class Newer(InputError):
-    """Written by a newer airjax: whole, but not to be read by this one."""
+class OtherFormat(InputError):
+    """Intact files of an airjax whose format this one does not read."""
 
 
 def write(folder: Path, kind: str, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
@@ -33,12 +33,12 @@ def write(folder: Path, kind: str, arrays: dict[str, np.ndarray], about: dict[st
         folder: the new folder; folders above it are made.
         kind: a key of ``ARRAYS``.
         arrays: by name.
-        about: what the manifest says of them, as JSON.
+        about: description of the arrays for the manifest, as JSON.
 
     Raises:
         InputError: if ``folder`` exists (nothing is overwritten) or cannot be written.
     """
-    if os.path.lexists(folder):  # false, not an error, where the parent cannot be searched
+    if os.path.lexists(folder):  # False, not an error, if the parent cannot be searched
         raise InputError(str(folder), "must not exist yet: nothing is overwritten")
     content = safetensors.numpy.save(arrays)
     manifest = {
@@ -63,7 +63,7 @@ def write(folder: Path, kind: str, arrays: dict[str, np.ndarray], about: dict[st
 
 
 def read(folder: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `write` wrote: arrays, and what the manifest says of them; nothing is executed.
+    """The arrays that `write` wrote, and their description; nothing is executed.
 
     Raises:
         InputError: if a file is missing or damaged, or belongs to a newer airjax.
@@ -81,13 +81,11 @@ def read(folder: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
         arrays = safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:
         raise InputError(name, f"must be a safetensors file: {error}") from None
-    if manifest["format"] < 2:
-        arrays = {key: a.T if key.endswith(".weight") else a for key, a in arrays.items()}
     return arrays, manifest[kind]
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a file, new or in the place of an older one, so that it is whole or untouched."""
+    """Writes or replaces a file; an interruption leaves the old or the new content."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _write(temporary, content)
@@ -98,7 +96,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def append(path: Path, line: str) -> None:
-    """Adds a line to a file, for good."""
+    """Appends a line to a file and syncs it."""
     with open(path, "a") as file:
         file.write(line + "\n")
         file.flush()
@@ -106,7 +104,7 @@ def append(path: Path, line: str) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a killed `write` or `write_file` left behind in a folder."""
+    """Removes temporary files of a `write` or `write_file` that was killed."""
     for leftover in folder.glob(".*.tmp"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -120,7 +118,7 @@ def check_arrays(
     """Checks names, shapes and dtypes.
 
     Raises:
-        InputError: if they differ; ``name`` is the file's, ``owner`` whose arrays they must be.
+        InputError: if they differ. ``name`` is the file, ``owner`` is what the arrays belong to.
     """
     if set(arrays) != set(wanted):
         odd = sorted(set(arrays) ^ set(wanted))[0]
@@ -147,9 +145,10 @@ def read_manifest(path: Path, kind: str) -> dict[str, Any]:
         raise InputError(name, f"must be JSON: {error}") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise InputError(name, f"must be the manifest of a {kind}")
-    if manifest["format"] > FORMAT:
-        rule = f"was written by a newer airjax; this one reads format {FORMAT}"
-        raise Newer(name, rule, manifest["format"])
+    if manifest["format"] != FORMAT:
+        age = "a newer" if manifest["format"] > FORMAT else "an unreleased, older"
+        rule = f"was written by {age} airjax; this one reads format {FORMAT}"
+        raise OtherFormat(name, rule, manifest["format"])
     if not isinstance(manifest.get("sha256"), dict) or not isinstance(manifest.get(kind), dict):
         raise InputError(name, f"must hold sha256 and {kind}")
     return manifest
@@ -163,7 +162,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Makes a folder's entries last through a power failure."""
+    """Makes the entries of a folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from matplotlib.figure import Figure
 
-from airjax.runs import Run
+from airjax.training.runs import Run
 
 
 def main(runs: tyro.conf.Positional[tuple[Path, ...]], out: Annotated[Path, tyro.conf.arg()]):

@@ -31,11 +31,11 @@ from jax.scipy.stats import norm
 from matplotlib.figure import Figure
 
 from airjax.data.dataset import Dataset
-from airjax.guide import Guide
-from airjax.infer import Reading, read
-from airjax.model import Model, presence_probs, where_prior
-from airjax.runs import Run
-from airjax.spatial import image_to_window, window_to_image
+from airjax.inference.infer import Reading, read
+from airjax.programs.guide import Guide
+from airjax.programs.model import Model, presence_probs, where_prior
+from airjax.programs.spatial import image_to_window, window_to_image
+from airjax.training.runs import Run
 
 FITTED, SAMPLES, RATE = 400, 8, 0.02  # steps of Adam, noise draws a step, learning rate
 APART = 8  # pixels between the two objects that one is taken for

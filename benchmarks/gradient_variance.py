@@ -28,8 +28,8 @@ from rich.table import Table
 
 from airjax import data
 from airjax.config import Config, TrainConfig
-from airjax.elbo import CountELBO, CountIWAE, ScoreELBO
-from airjax.train import Trainer, to_unit
+from airjax.programs.elbo import CountELBO, CountIWAE, ScoreELBO
+from airjax.training.trainer import Trainer, to_unit
 
 GROUPS = {
     "decoder": lambda p: p["decoder$params"],

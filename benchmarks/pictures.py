@@ -21,9 +21,9 @@ import numpy as np
 from PIL import Image
 
 from airjax import data
+from airjax.data.composer import SceneConfig
 from airjax.data.dataset import Dataset
-from airjax.data.scenes import SceneConfig
-from airjax.metrics import average_precision
+from airjax.inference.metrics import average_precision
 
 AIRJAX = str(Path(sys.executable).with_name("airjax"))
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, softplus
 
 from airjax.config import ModelConfig
-from airjax.model import presence_probs
+from airjax.programs.model import presence_probs
 
 
 def mlp(*sizes: int) -> nn.Sequential:

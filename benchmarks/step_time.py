@@ -27,8 +27,8 @@ from numpyro.infer import SVI
 
 from airjax import data
 from airjax.config import Config, EstimatorConfig, EstimatorName, ModelConfig, TrainConfig
-from airjax.data.scenes import SceneConfig
-from airjax.train import Trainer, to_unit
+from airjax.data.composer import SceneConfig
+from airjax.training.trainer import Trainer, to_unit
 
 Run = Callable[[int], None]  # takes so many steps, and returns when they are done
 PYRO = "Pyro, score"

@@ -24,11 +24,11 @@ from matplotlib.figure import Figure
 from airjax import data
 from airjax.config import Config, ProgressConfig, TrainConfig
 from airjax.data.dataset import Dataset
-from airjax.guide import Guide
-from airjax.infer import read
-from airjax.model import Model
-from airjax.train import Trainer
-from airjax.watch import collapse
+from airjax.inference.infer import read
+from airjax.programs.guide import Guide
+from airjax.programs.model import Model
+from airjax.training.collapse import collapse
+from airjax.training.trainer import Trainer
 
 LEVELS = (0.95, 0.98, 0.985, 0.987, 0.99)
 SCENES = 10_000

@@ -37,7 +37,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
 
-default_role = "py:obj"  # in docstrings `airjax.model` is a link
+default_role = "py:obj"  # in docstrings `airjax.programs.model` is a link
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"

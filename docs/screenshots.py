@@ -13,7 +13,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from airjax.demo.exhibit import Exhibit
 from airjax.demo.server import running
-from airjax.runs import Run
+from airjax.training.runs import Run
 
 SCREENS = {"desktop": (1280, 900), "phone": (390, 844)}
 TABS = ("See", "Dream", "Learning")

@@ -1,7 +1,5 @@
 """Strictness for every test, and small models that many tests share."""
 
-import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -16,14 +14,12 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
 
-from airjax.cli import main
+from airjax.cli.main import main
 from airjax.config import ModelConfig
-from airjax.guide import Guide
-from airjax.model import Model
-from airjax.storage import MANIFEST
-from airjax.train import untrained
+from airjax.programs.guide import Guide
+from airjax.programs.model import Model
+from airjax.programs.untrained import untrained
 
 # many tests compile the same programs; the folder is not in git, and begins empty in a clean clone
 CACHE = Path(__file__).parent.parent / ".pytest_cache" / "xla"
@@ -32,6 +28,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"  # of child pro
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 TINY = ModelConfig(
+    guide="window",
     model_steps=2,
     z_pres_prior=0.3,
     window_size=3,
@@ -91,16 +88,3 @@ def mistake(line: str, capsys: pytest.CaptureFixture[str]) -> str:
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("airjax: ")
     return error.removeprefix("airjax: ").removesuffix("\n")
-
-
-def as_format_1(folder, name):
-    """Makes a folder one of an airjax whose weights were [out, in]."""
-    arrays = safetensors.numpy.load_file(folder / name)
-    for key in arrays:
-        if key.endswith(".weight"):
-            arrays[key] = np.ascontiguousarray(arrays[key].T)
-    content = safetensors.numpy.save(arrays)
-    (folder / name).write_bytes(content)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    changes = {"format": 1, "sha256": {name: hashlib.sha256(content).hexdigest()}}
-    (folder / MANIFEST).write_text(json.dumps(manifest | changes))

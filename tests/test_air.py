@@ -68,7 +68,7 @@ def test_parameters_are_kept_as_given():
     air = AIR(4, steps=7, learning_rate=0.1, estimator="iwae", second_look=True, random_state=5)
     assert clone(air).get_params() == air.get_params()
     assert air.set_params(steps=8).steps == 8
-    settings = air._settings(np.zeros((2, 50, 50), np.uint8))
+    settings = air._resolved(np.zeros((2, 50, 50), np.uint8))[0]
     assert (settings.train.steps, settings.train.learning_rate) == (8, 0.1)
     assert (settings.train.estimator, settings.train.seed) == ("iwae", 5)
     assert settings.model.model_steps == 4
@@ -76,16 +76,16 @@ def test_parameters_are_kept_as_given():
 
 def test_unset_parameters_are_the_configs():
     base = Config(TrainConfig(steps=9, estimator="score", learning_rate=0.5))
-    train = AIR(config=base)._settings(np.zeros((2, 50, 50), np.uint8)).train
+    train = AIR(config=base)._resolved(np.zeros((2, 50, 50), np.uint8))[0].train
     assert (train.steps, train.estimator, train.learning_rate) == (9, "score", 0.5)
     # another estimator has its own default rate
     assert (
         AIR(config=base, estimator="count")
-        ._settings(np.zeros((2, 50, 50), np.uint8))
+        ._resolved(np.zeros((2, 50, 50), np.uint8))[0]
         .train.learning_rate
         == 2e-3
     )
-    assert AIR()._settings(np.zeros((2, 50, 50), np.uint8)).train.steps == 6000
+    assert AIR()._resolved(np.zeros((2, 50, 50), np.uint8))[0].train.steps == 6000
 
 
 def test_fit_gives_itself_with_a_history():
@@ -95,15 +95,15 @@ def test_fit_gives_itself_with_a_history():
     assert [row["step"] for row in again.history_] == [4, 8, 12]
     assert "test_elbo" in again.history_[-1] and again.restarts_ == 0
     assert "trained for 12 steps" in str(again) and "AIR(" in str(again)
-    found, same = air.predict(IMAGES).found, again.predict(IMAGES).found
+    found, same = air.predict(IMAGES).reading, again.predict(IMAGES).reading
     np.testing.assert_array_equal(found.z_what, same.z_what)
-    other = tiny_air(random_state=1).fit(IMAGES).predict(IMAGES).found
+    other = tiny_air(random_state=1).fit(IMAGES).predict(IMAGES).reading
     assert not np.array_equal(found.z_what, other.z_what)
 
 
 @pytest.mark.parametrize("state", [None, np.random.RandomState(3)])
 def test_random_states_of_scikit_learn(state):
-    first, second = (tiny_air(random_state=state)._settings(IMAGES).train.seed for _ in "12")
+    first, second = (tiny_air(random_state=state)._resolved(IMAGES)[0].train.seed for _ in "12")
     assert first != second
 
 
@@ -120,7 +120,9 @@ def test_a_callback_sees_every_row_and_can_end_the_training():
 
 
 def test_a_collapse_is_tried_again_and_told_if_it_is_the_last(monkeypatch):
-    monkeypatch.setattr("airjax.air.collapse", lambda rows, _: "bad" if len(rows) >= 2 else None)
+    monkeypatch.setattr(
+        "airjax.training.loop.collapse", lambda rows, _: "bad" if len(rows) >= 2 else None
+    )
     rows = []
     with pytest.warns(ConvergenceWarning, match="this training has collapsed: bad"):
         air = tiny_air().fit(IMAGES, callback=rows.append)
@@ -129,7 +131,7 @@ def test_a_collapse_is_tried_again_and_told_if_it_is_the_last(monkeypatch):
 
 
 def test_who_stops_a_collapsed_training_has_it(monkeypatch):
-    monkeypatch.setattr("airjax.air.collapse", lambda rows, _: "bad")
+    monkeypatch.setattr("airjax.training.loop.collapse", lambda rows, _: "bad")
     with pytest.warns(ConvergenceWarning, match="bad"):
         air = tiny_air().fit(IMAGES, callback=lambda row: True)
     assert air.restarts_ == 0 and [row["step"] for row in air.history_] == [4]
@@ -141,20 +143,20 @@ def test_predictions_have_their_shapes(air):
     config = air.model.config
     t, z, w = config.model_steps, config.encoder_latent_size, config.window_size
     assert scenes.counts.shape == (30,) and scenes.count_probs.shape == (30, t + 1)
-    assert scenes.boxes.shape == scenes.tight_boxes.shape == (30, t, 4)
-    assert scenes.codes.shape == (30, t, z) and scenes.positions.shape == (30, t, 3)
+    assert scenes.window_boxes.shape == scenes.tight_boxes.shape == (30, t, 4)
+    assert scenes.z_what.shape == (30, t, z) and scenes.z_where.shape == (30, t, 3)
     assert scenes.windows.shape == (30, t, w, w) and scenes.reconstructions.shape == (30, 5, 6)
     np.testing.assert_allclose(scenes.count_probs.sum(1), 1, rtol=1e-5)
     absent = ~scenes.present
-    assert (scenes.boxes[absent] == -1).all() and (scenes.codes[absent] == 0).all()
+    assert (scenes.window_boxes[absent] == -1).all() and (scenes.z_what[absent] == 0).all()
     assert len(scenes[:4]) == 4 and "Scenes of 30 images" in repr(scenes)
     assert scenes._repr_png_().startswith(b"\x89PNG")
 
 
 def test_predictions_are_those_of_read(air):
-    from airjax.infer import read
+    from airjax.inference.infer import read
 
-    scenes, reading = air.predict(IMAGES), read(air.model, air.guide, IMAGES, 0, air.n_samples)
+    scenes, reading = air.predict(IMAGES), read(air.model, air.guide, IMAGES, 0, air.num_paths)
     np.testing.assert_allclose(scenes.count_probs, reading.count_probs, atol=1e-6)
     np.testing.assert_allclose(scenes.reconstructions, reading.reconstruction, atol=1e-5)
     np.testing.assert_allclose(air.score(IMAGES), np.mean(reading.elbo), rtol=1e-5)
@@ -173,8 +175,8 @@ def test_predictions_do_not_depend_on_the_form_of_the_images(air, tmp_path):
     for scenes in forms.values():
         probs = np.concatenate([s.count_probs for s in scenes])
         np.testing.assert_allclose(probs, whole.count_probs, atol=1e-6)
-        codes = np.concatenate([s.codes for s in scenes])
-        np.testing.assert_allclose(codes, whole.codes, atol=1e-5)
+        codes = np.concatenate([s.z_what for s in scenes])
+        np.testing.assert_allclose(codes, whole.z_what, atol=1e-5)
     assert [len(scenes) for scenes in forms["batches"]] == [7, 7, 7, 7, 2]
 
 
@@ -220,9 +222,9 @@ def test_samples_are_scenes(air):
         (lambda a: a.score(IMAGES[:, :4]), "X must have images of the model's size (5, 6)"),
         (lambda a: list(a.predict_batches(IMAGES, 0)), "batch_size must be at least 1, got 0"),
         (lambda a: a.sample(0), "n_samples must be at least 1, got 0"),
-        (lambda a: a.set_params(n_samples=0).predict(IMAGES), "n_samples must be at least 1"),
+        (lambda a: a.set_params(num_paths=0).predict(IMAGES), "num_paths must be at least 1"),
         (lambda a: tiny_air(steps=0).fit(IMAGES), "steps must be at least 1, got 0"),
-        (lambda a: AIR(0).fit(IMAGES), "model_steps must be at least 1, got 0"),
+        (lambda a: AIR(0).fit(IMAGES), "max_objects must be at least 1, got 0"),
         (
             lambda a: AIR(config=Config(model=ModelConfig(window_size=6))).fit(IMAGES),
             "window_size must be at most the images' smaller side, 5",
@@ -263,10 +265,10 @@ def test_the_size_of_objects_sets_the_prior():
     for i, image in enumerate(images):
         image[3 * i : 3 * i + 10, i : i + 6] = 255
     for size, scale in ((None, 40 / 13), ("auto", 40 / 13), (20.0, 40 / 26)):
-        config = AIR(object_size=size)._settings(images).model
+        config = AIR(object_size=size)._resolved(images)[0].model
         assert config.scale_prior_mean == pytest.approx(scale, rel=1e-3)
     own = dataclasses.replace(CONFIG, model=dataclasses.replace(TINY, window_size=7))
-    assert AIR(config=own)._settings(images).model.window_size == 7
+    assert AIR(config=own)._resolved(images)[0].model.window_size == 7
     with pytest.raises(InputError, match="object_size must be left out where scale_prior_mean is"):
         own = Config(model=dataclasses.replace(TINY, scale_prior_mean=4.0, window_size=20))
-        AIR(config=own, object_size=9.0)._settings(images)
+        AIR(config=own, object_size=9.0)._resolved(images)[0]

@@ -14,13 +14,14 @@ import pytest
 import safetensors.numpy
 from conftest import TINY, mistake
 
-from airjax.checkpoint import Checkpoints
-from airjax.cli import main
+from airjax.cli.main import main
 from airjax.config import Config, TrainConfig
 from airjax.data.dataset import load_dataset
-from airjax.runs import Run
+from airjax.programs.untrained import untrained
 from airjax.storage import ARRAYS, MANIFEST
-from airjax.train import Trainer, untrained
+from airjax.training.checkpoint import Checkpoints
+from airjax.training.runs import Run
+from airjax.training.trainer import Trainer
 
 # data sets
 
@@ -144,7 +145,7 @@ def made_once(tmp_path_factory):
     run = Run.create(Config(train, TINY), folder / "run")
     run.check_data(load_dataset(folder / "scenes.npz")[:18])
     run.append({"step": 10, "seconds": 1.0, "elbo": 0.0, "skipped_steps": 0})
-    Checkpoints(run.checkpoints).save(Trainer(run.config, IMAGES).init(), run.config, 0.0)
+    Checkpoints(run.checkpoints).save(Trainer(run.config, IMAGES).init(), run.config)
     run.save(*untrained(run.config.model, 0))
     return run.path
 
@@ -204,9 +205,9 @@ CONFIG, MANIFEST_, WEIGHTS = "config.json", f"model/{MANIFEST}", f"model/{ARRAYS
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda r: shutil.rmtree(r), "--run must be the folder of a run (one with a config.json)"),
-        (lambda r: (r / CONFIG).unlink(), "--run must be the folder of a run"),
-        (lambda r: (r / CONFIG).write_bytes(b"\xff"), "--run must be the folder of a run"),
+        (lambda r: shutil.rmtree(r), "RUN must be the folder of a run (one with a config.json)"),
+        (lambda r: (r / CONFIG).unlink(), "RUN must be the folder of a run"),
+        (lambda r: (r / CONFIG).write_bytes(b"\xff"), "RUN must be the folder of a run"),
         (
             lambda r: (r / CONFIG).write_text(""),
             "{run}/config.json must hold the settings of a run",
@@ -370,7 +371,7 @@ def test_too_little_memory_is_told(error, run, monkeypatch, capsys):
     def refuse(*_, **__):
         raise error
 
-    monkeypatch.setattr("airjax.infer.read", refuse)
+    monkeypatch.setattr("airjax.inference.infer.read", refuse)
     np.savez(run.parent / "a.npz", images=IMAGES)
     told = mistake(f"evaluate {run} --data {run.parent}/a.npz", capsys)
     assert told == "there is not enough memory for such sizes"
@@ -380,7 +381,7 @@ def test_other_errors_keep_their_traceback(run, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("airjax.infer.read", fail)
+    monkeypatch.setattr("airjax.inference.infer.read", fail)
     np.savez(run.parent / "a.npz", images=IMAGES)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["evaluate", str(run), "--data", f"{run.parent}/a.npz"])

@@ -11,17 +11,17 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import as_format_1
 
-from airjax.checkpoint import load_model, save_model
 from airjax.config import ModelConfig
 from airjax.errors import InputError
+from airjax.programs.untrained import untrained
 from airjax.storage import ARRAYS, MANIFEST
-from airjax.train import untrained
+from airjax.training.checkpoint import load_model, save_model
 
 WEIGHTS = ARRAYS["model"]
 
 SMALL = ModelConfig(
+    guide="window",
     image_size=(12, 14),
     window_size=6,
     encoder_latent_size=3,
@@ -98,11 +98,6 @@ def test_a_model_comes_back_bit_for_bit(config, tmp_path):
         assert isinstance(have, jax.Array)
         assert (have.shape, have.dtype) == (want.shape, want.dtype)
         assert have.tobytes() == want.tobytes()
-
-
-def test_a_model_of_format_1_is_read(folder, programs):
-    as_format_1(folder, WEIGHTS)
-    jax.tree.map(np.testing.assert_array_equal, load_model(folder), programs)
 
 
 def test_a_model_is_two_files(folder):

@@ -7,10 +7,10 @@ import pytest
 from conftest import mistake
 from PIL import Image
 
-from airjax.cli import main
+from airjax.cli.main import main
 from airjax.config import AnnealConfig, ModelConfig
 from airjax.data.dataset import load_dataset
-from airjax.runs import Run
+from airjax.training.runs import Run
 
 SMALL = (
     "--model-steps 2 --window-size 8 --encoder-latent-size 8 --rnn-hidden-size 32 "
@@ -69,7 +69,7 @@ def test_evaluate_prints_what_train_found(workplace, capsys):
     assert report == json.loads((workplace / "run/evaluation.json").read_text())
     assert report["settings"]["n"] == 30  # the last tenth was held out
     assert np.sum(report["confusion_matrix"]) == 30
-    assert {"elbo", "count_accuracy", "count_accuracy_sample", "windows", "tight_boxes",
+    assert {"elbo", "count_accuracy", "count_accuracy_sample", "window_boxes", "tight_boxes",
             "reconstruction_mse"} < set(report)  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_evaluate_with_a_second_look(workplace, capsys):
         again["count_accuracy_sample"],
     )
     airjax(f"evaluate {workplace}/run --second-look")
-    assert "K = 10 paths, a second look, seed 0" in " ".join(capsys.readouterr().out.split())
+    assert "K = 10 paths, with a second look, seed 0" in " ".join(capsys.readouterr().out.split())
 
 
 def test_plot_and_sample_draw(workplace, tmp_path, monkeypatch, capsys):
@@ -190,5 +190,9 @@ def test_help_and_version(capsys):
         except SystemExit as end:
             assert end.code == 0
     out = capsys.readouterr().out
-    assert "airjax COMMAND" in out and "airjax 0." in out and "--learning-rate" in out
+    assert (
+        "usage: airjax [-h] {train,evaluate" in out
+        and "airjax 0." in out
+        and "--learning-rate" in out
+    )
     assert "Train AIR on images, without labels" in out and "partial" not in out

@@ -14,7 +14,7 @@ from airjax.config import (
     ProgressConfig,
     TrainConfig,
 )
-from airjax.config_json import from_json, to_json
+from airjax.config_file import from_json, to_json
 from airjax.errors import InputError
 
 INF, NAN = float("inf"), float("nan")

@@ -8,9 +8,9 @@ from sklearn.datasets import load_digits as bundled_digits
 
 import airjax.data
 from airjax.data import NUM_TEST, SceneConfig, load, make
+from airjax.data.composer import Pool, compose
 from airjax.data.dataset import Dataset, save_dataset
 from airjax.data.digits import load_digits
-from airjax.data.scenes import Pool, compose
 from airjax.errors import InputError
 
 FEW = SceneConfig(num_scenes=3)
@@ -94,7 +94,8 @@ def test_train_and_test_digits_are_the_two_ends_of_one_set():
 
 def test_train_and_test_do_not_place_objects_alike(monkeypatch):
     pool = Pool(np.full((1, 8, 8), 200, np.uint8), np.zeros(1, np.int32))
-    monkeypatch.setitem(airjax.data.POOLS, "digits", lambda part, data_dir: pool)
+    known = airjax.data.DATASETS["digits"]._replace(pool=lambda part, data_dir: pool)
+    monkeypatch.setitem(airjax.data.DATASETS, "digits", known)
     train, test = (make("digits", part, SceneConfig(num_scenes=40)) for part in ("train", "test"))
     assert not np.array_equal(train.images, test.images)
     assert (train.part, test.part) == ("train", "test")

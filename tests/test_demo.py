@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +14,9 @@ import pytest
 from conftest import TINY, eager, mistake
 from PIL import Image
 
-from airjax import commands
+from airjax.cli import demo as command
 from airjax.config import Config, ModelConfig, PictureConfig, TrainConfig
-from airjax.demo import command, dreams, views
+from airjax.demo import dreams, views
 from airjax.demo.drawing import (
     Brush,
     Stroke,
@@ -28,9 +29,10 @@ from airjax.demo.reader import MOST_PATHS, Reader, windows_of
 from airjax.demo.server import check_address
 from airjax.demo.uploads import uploaded
 from airjax.errors import InputError
-from airjax.runs import Run
-from airjax.spatial import window_boxes
-from airjax.train import untrained
+from airjax.programs.spatial import window_boxes
+from airjax.programs.untrained import untrained
+from airjax.training.runs import Run
+from airjax.training.session import Session
 
 BRUSH = Brush(size=20.0, thickness=3.0)
 SHAPE = (50, 60)
@@ -193,8 +195,8 @@ def test_the_reader_averages_as_many_paths_as_asked(reader, images):
         scene = reader(image, k)
         np.testing.assert_allclose(scene.count_probs[0], each[0][:k].mean(axis=0), rtol=1e-5)
         assert len(scene) == 1 and scene.counts[0] == 2
-    all_where = reader.all(images).found.z_where
-    np.testing.assert_allclose(scene.found.z_where[0], all_where[0], rtol=1e-5)
+    all_where = reader.all(images).reading.z_where
+    np.testing.assert_allclose(scene.reading.z_where[0], all_where[0], rtol=1e-5)
     assert windows_of(scene).shape == (2, 3, 3)
 
 
@@ -240,7 +242,7 @@ def test_a_dream_moves_and_morphs_one_object(reader, images):
 
 def test_a_scene_of_what_was_found_is_the_reconstruction(reader, images):
     scene = reader(images[0], 1)
-    where, what = scene.positions[0], scene.codes[0]
+    where, what = scene.z_where[0], scene.z_what[0]
     things = [dreams.Thing(*thing) for thing in zip(where, what, strict=True)]
     decoded = dreams.scene(reader.model, things)
     np.testing.assert_allclose(decoded, scene.reconstructions[0], rtol=1e-4, atol=1e-6)
@@ -285,7 +287,7 @@ def test_an_exhibit_of_a_run_in_colour(tmp_path):
 
 def test_the_newest_finished_run_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Run.newest(tmp_path / "runs") is None
+    assert Run.all(tmp_path / "runs") == []
     for name, rows in (("a", True), ("b", True), ("unscored", True), ("imported", False)):
         run = finished(tmp_path / "runs" / name, TINY, "digits", rows)
         if name == "unscored":
@@ -302,20 +304,27 @@ def test_without_a_run_one_line_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     told = mistake("demo", capsys)
     assert told == (
-        "--run must be given, or --train, to train the default first (about two minutes): "
+        "RUN must be given, or --train, to train the default first (about two minutes): "
         "runs/ has no finished run"
     )
-    assert "--run must be the folder of a run" in mistake("demo nowhere", capsys)
+    assert "RUN must be the folder of a run" in mistake("demo nowhere", capsys)
+
+
+def begun(folder):
+    """A session of the default data whose training takes no time."""
+
+    def begin(name, config=None, **_):
+        assert name == "digits" and config is None
+        run = finished(folder / "runs/new", TINY, "digits")
+        return SimpleNamespace(run=run, train=lambda ends_process: None)
+
+    return begin
 
 
 @pytest.mark.parametrize("answer", ["", "y", "n"])
 def test_on_a_terminal_it_offers_to_train(tmp_path, monkeypatch, answer):
-    def train(**settings):
-        assert settings["train"] == TrainConfig() and settings["model"].guide == "window"
-        finished(tmp_path / "runs/new", TINY, "digits")
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "train", train)
+    monkeypatch.setattr(Session, "begin", begun(tmp_path))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: answer)
@@ -328,8 +337,7 @@ def test_on_a_terminal_it_offers_to_train(tmp_path, monkeypatch, answer):
 
 def test_train_needs_no_answer(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = lambda **_: finished(tmp_path / "runs/new", TINY, "digits")  # noqa: E731
-    monkeypatch.setattr(commands, "train", made)
+    monkeypatch.setattr(Session, "begin", begun(tmp_path))
     assert command.newest(train=True, data_dir=None).path.name == "new"
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.demo.reader import Reader
-from airjax.runs import Run
-from airjax.train import untrained
+from airjax.programs.untrained import untrained
+from airjax.training.runs import Run
 
 pytest.importorskip("gradio", reason="needs the extra demo")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.skipif(
 SLOW = 90  # seconds in which a busy machine does anything that is asked of it
 sync_api.expect.set_options(timeout=1000 * SLOW)
 MODEL = ModelConfig(
+    guide="window",
     model_steps=3,
     window_size=8,
     encoder_latent_size=6,
@@ -51,7 +52,7 @@ def watch(event, args):
     if host not in (None, "127.0.0.1", "localhost", b"127.0.0.1", "::1"):
         print("REACHED FOR", host, file=sys.stderr, flush=True)
 sys.addaudithook(watch)
-from airjax.cli import main
+from airjax.cli.main import main
 main()
 """
 

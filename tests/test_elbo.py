@@ -12,8 +12,8 @@ from conftest import TINY
 from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, TraceGraph_ELBO
 
-from airjax.elbo import CountELBO, CountIWAE, ScoreELBO, log_count_probs
-from airjax.train import untrained
+from airjax.programs.elbo import CountELBO, CountIWAE, ScoreELBO, log_count_probs
+from airjax.programs.untrained import untrained
 
 
 def trace(program, images):

@@ -12,13 +12,13 @@ from conftest import TINY, eager, mistake
 from PIL import Image
 from test_session import FLAGS
 
-from airjax.cli import main
+from airjax.cli.main import main
 from airjax.config import Config, PictureConfig, TrainConfig
 from airjax.data import load
 from airjax.data.folder import Broken, decided, load_folder, picture_files, read_picture
 from airjax.errors import InputError
-from airjax.runs import Run
-from airjax.train import untrained
+from airjax.programs.untrained import untrained
+from airjax.training.runs import Run
 
 GREY = np.zeros((5, 6), np.uint8)
 GREY[1:3, 2:5] = [[255, 200, 150], [100, 50, 255]]
@@ -271,7 +271,7 @@ def test_predictions_as_json_and_coco(run, folder, tmp_path, capsys):
     for number, entry in enumerate(entries, 1):
         found = results.loadAnns(results.getAnnIds(imgIds=[number]))
         boxes = [[x, y, x + w, y + h] for x, y, w, h in (f["bbox"] for f in found)]
-        np.testing.assert_allclose(boxes, [o["box"] for o in entry["objects"]], rtol=1e-6)
+        np.testing.assert_allclose(boxes, [o["tight_box"] for o in entry["objects"]], rtol=1e-6)
 
 
 def test_one_picture_is_enough(run, folder, tmp_path):
@@ -283,7 +283,7 @@ def test_mistakes_of_predict(run, folder, tmp_path, capsys):
     for line, told in (
         (f"{folder} --out {folder}/out", "--out must not be in the folder of pictures"),
         (f"{folder} --out {run}", "--out must be a new folder (nothing is overwritten)"),
-        (f"{tmp_path}/none --out {tmp_path}/out", "--folder must be a folder of pictures"),
+        (f"{tmp_path}/none --out {tmp_path}/out", "PICTURES must be a folder of pictures"),
         (f"{folder} --out {tmp_path}/out --strict", f"{folder}/broken.jpg cannot be read"),
         (f"{folder} --out {tmp_path}/out --num-paths 0", "--num-paths must be at least 1, got 0"),
         (
@@ -334,7 +334,8 @@ def test_large_pictures_in_colour_are_trained_on_in_crops_and_read_in_tiles(
         f"train {tmp_path}/pictures --crop 12 --object-size 4 --out {tmp_path}/run {flags}".split()
     )
     told = capsys.readouterr().out
-    assert "54 crops; inverted: no; in colour: yes" in told and "window_size 8" in told
+    assert "54 crops; inverted: no (--invert); in colour: yes (--colour)" in told
+    assert "objects of about 4 pixels (--object-size)" in told
     config = Run.open(tmp_path / "run").config
     assert config.model.image_shape == (12, 12, 3) and config.model.guide == "attend"
     main(f"predict {tmp_path}/run {tmp_path}/pictures --out {tmp_path}/out --draw".split())

@@ -7,24 +7,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from conftest import TINY
 from numpyro import handlers
 from numpyro.infer import SVI
 
 from airjax.config import ModelConfig
-from airjax.elbo import CountELBO, log_count_probs
-from airjax.networks import LSTM, LSTMState
-from airjax.paths import all_on
-from airjax.spatial import image_to_window
-from airjax.train import untrained
+from airjax.programs.elbo import CountELBO, log_count_probs
+from airjax.programs.guide import GUIDES, all_on
+from airjax.programs.networks import LSTM, LSTMState
+from airjax.programs.spatial import image_to_window
+from airjax.programs.untrained import untrained
 
 
 def trace(guide, images):
     return handlers.trace(handlers.seed(guide, jax.random.key(0))).get_trace(images)
 
 
-def test_the_guide_has_the_models_latent_sites(tiny, tiny_images):
-    model, guide = tiny
+@pytest.mark.parametrize("name", GUIDES)
+def test_every_guide_has_the_models_latent_sites(name, tiny_images):
+    model, guide = untrained(dataclasses.replace(TINY, guide=name), 0)
     ours = {
         n: s["value"].shape for n, s in trace(guide, tiny_images).items() if s["type"] == "sample"
     }
@@ -145,12 +147,12 @@ def places(guide, images):
     _, state = guide.start(guide.networks, images)
     found = []
     for _ in range(guide.config.model_steps):
-        place, _ = guide.look(guide.networks, images, jnp.zeros((len(images), 0)), state)
+        place, _ = guide.attend(guide.networks, images, jnp.zeros((len(images), 0)), state)
         found.append((np.asarray(place) + 1) * np.array(images.shape[2:0:-1]) / 2 - 0.5)
         # a window around the place looked at
         s = ATTEND.scale_prior_mean
         z_where = jnp.concatenate([jnp.full((len(images), 1), s), -s * place], axis=-1)
-        state = state._replace(left=guide.leave(state.left, z_where))
+        state = state._replace(residual=guide.uncovered(state.residual, z_where))
     return np.stack(found, axis=1)
 
 
@@ -171,20 +173,20 @@ def test_what_is_looked_at_does_not_depend_on_the_place():
     _, guide = untrained(ATTEND, 0)
     here, there = squares((5, 5)), squares((12, 9))
     _, state = guide.start(guide.networks, here)
-    place, gates = guide.look(guide.networks, here, jnp.zeros((1, 0)), state)
+    place, gates = guide.attend(guide.networks, here, jnp.zeros((1, 0)), state)
     _, state = guide.start(guide.networks, there)
-    moved, same = guide.look(guide.networks, there, jnp.zeros((1, 0)), state)
+    moved, same = guide.attend(guide.networks, there, jnp.zeros((1, 0)), state)
     np.testing.assert_allclose(moved - place, [[4 / 12, 7 / 12]], atol=1e-6)
     np.testing.assert_allclose(gates, same, atol=1e-5)
 
 
 def test_a_window_is_taken_away_and_the_rest_is_left():
     _, guide = untrained(ATTEND, 0)
-    left = np.asarray(guide.leave(jnp.ones((1, 24, 24)), jnp.array([[3.0, 0.0, 0.0]])))[0]
+    left = np.asarray(guide.uncovered(jnp.ones((1, 24, 24)), jnp.array([[3.0, 0.0, 0.0]])))[0]
     assert left[11, 11] == 0 and left[10, 13] == 0  # its inner half
     assert left[4, 12] == 1 and left[12, 20] == 1  # outside
     assert 0 < left[12, 15] < 1
-    colours = guide.leave(jnp.ones((1, 24, 24, 3)), jnp.array([[3.0, 0.0, 0.0]]))
+    colours = guide.uncovered(jnp.ones((1, 24, 24, 3)), jnp.array([[3.0, 0.0, 0.0]]))
     np.testing.assert_array_equal(colours, np.repeat(left[None, ..., None], 3, axis=-1))
 
 

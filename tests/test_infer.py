@@ -10,10 +10,10 @@ import pytest
 from conftest import TINY
 from numpyro import handlers
 
-from airjax import infer
-from airjax.elbo import CountIWAE
-from airjax.infer import Reading, importance_weighted_bound, read, tight_boxes, with_steps
-from airjax.spatial import window_boxes, window_to_image
+from airjax.inference import infer
+from airjax.inference.infer import Reading, importance_weighted_bound, read, tight_boxes, with_steps
+from airjax.programs.elbo import CountIWAE
+from airjax.programs.spatial import window_boxes, window_to_image
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (7, 5, 6)).astype(np.uint8)
 
@@ -45,7 +45,7 @@ def test_counts_are_distributed_as_the_guides_samples(tiny, reading):
     np.testing.assert_allclose(reading.count_probs.sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(reading.count_probs, sampled, atol=0.02)
     np.testing.assert_allclose(
-        reading.presence, np.stack([(counts > t).mean(0) for t in range(2)], axis=1), atol=0.02
+        reading.scores, np.stack([(counts > t).mean(0) for t in range(2)], axis=1), atol=0.02
     )
 
 

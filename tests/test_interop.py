@@ -13,11 +13,11 @@ import pytest
 from numpyro import handlers
 
 from airjax.air import AIR
-from airjax.cli import main
+from airjax.cli.main import main
 from airjax.errors import InputError
 from airjax.interop import from_pyro, load_pyro
-from airjax.runs import Run
-from airjax.spatial import image_to_window, window_to_image
+from airjax.programs.spatial import image_to_window, window_to_image
+from airjax.training.runs import Run
 
 FILE = Path(__file__).parent / "data/pyro_air_small.npz"
 SITES = ("z_pres", "z_where", "z_what")
@@ -104,7 +104,7 @@ def test_every_sites_log_probability_and_the_elbo(pyro, traces):
 
 
 def test_the_default_prior_is_pyros(pyro, air):
-    from airjax.model import presence_probs
+    from airjax.programs.model import presence_probs
 
     p = presence_probs(air.model.config)
     np.testing.assert_allclose(p, pyro["z_pres_prior_probs"], rtol=1e-5)

@@ -12,10 +12,12 @@ from numpyro import handlers
 from numpyro.infer.util import log_density
 
 from airjax.config import Config, ProgressConfig, TrainConfig
-from airjax.elbo import CountELBO
-from airjax.likelihood import Likelihood
-from airjax.model import presence_probs
-from airjax.train import Trainer, empty_elbo, untrained
+from airjax.inference.metrics import empty_elbo
+from airjax.programs.elbo import CountELBO
+from airjax.programs.likelihood import Likelihood
+from airjax.programs.model import presence_probs
+from airjax.programs.untrained import untrained
+from airjax.training.trainer import Trainer
 
 GROUND = np.linspace(0, 0.6, 30, dtype=np.float32).reshape(5, 6)
 
@@ -30,23 +32,23 @@ def test_without_a_ground_the_canvas_is_the_mean():
     likelihood = Likelihood(TINY)
     canvas = jax.random.uniform(jax.random.key(0), (2, 5, 6))
     np.testing.assert_array_equal(likelihood(canvas).mean, canvas)
-    np.testing.assert_array_equal(likelihood.less_ground(canvas), canvas)
+    np.testing.assert_array_equal(likelihood.foreground(canvas), canvas)
     assert jax.tree.leaves(likelihood) == []
 
 
 def test_objects_stand_between_the_ground_and_white():
     likelihood = with_ground()
-    np.testing.assert_allclose(likelihood.on_ground(jnp.zeros((1, 5, 6)))[0], GROUND, atol=2e-3)
-    np.testing.assert_allclose(likelihood.on_ground(jnp.ones((1, 5, 6)))[0], 1)
-    half = likelihood.on_ground(jnp.full((1, 5, 6), 0.5))[0]
+    np.testing.assert_allclose(likelihood.mean(jnp.zeros((1, 5, 6)))[0], GROUND, atol=2e-3)
+    np.testing.assert_allclose(likelihood.mean(jnp.ones((1, 5, 6)))[0], 1)
+    half = likelihood.mean(jnp.full((1, 5, 6), 0.5))[0]
     np.testing.assert_allclose(half, (1 + GROUND) / 2, atol=2e-3)
-    np.testing.assert_allclose(likelihood.less_ground(jnp.asarray(GROUND[None])), 0, atol=2e-3)
+    np.testing.assert_allclose(likelihood.foreground(jnp.asarray(GROUND[None])), 0, atol=2e-3)
 
 
 def test_the_mean_of_the_images_is_the_ground():
     images = np.random.default_rng(0).integers(0, 256, (20, 5, 6), np.uint8)
     config = dataclasses.replace(TINY, background="mean")
-    ground = Likelihood(config).with_mean_of(images).ground
+    ground = Likelihood(config).with_mean_of(images).clipped_background
     np.testing.assert_allclose(ground, images.mean(0) / 255, rtol=1e-5)
 
 
@@ -109,7 +111,7 @@ def test_ground_and_noise_are_learned_and_kept():
     *_, (state, _) = trainer.run(trainer.init())
     likelihood = trainer.programs(state)[0].likelihood
     assert 0.04 < float(likelihood.sd) < 0.07  # it falls from 0.3
-    np.testing.assert_allclose(likelihood.ground, images.mean(0) / 255, atol=0.05)
+    np.testing.assert_allclose(likelihood.clipped_background, images.mean(0) / 255, atol=0.05)
 
 
 def test_squared_errors_weigh_as_at_the_default_however_small_sd_becomes(tiny_images):

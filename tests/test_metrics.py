@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from airjax.data.dataset import Dataset
-from airjax.infer import Reading
-from airjax.metrics import average_precision, iou, mean_iou, score
+from airjax.inference.infer import Reading
+from airjax.inference.metrics import average_precision, iou, mean_iou, score
 
 
 def row(*spans):
@@ -156,7 +156,7 @@ def test_counts_are_scored():
     assert report["count_accuracy"] == 0.5
     assert report["count_accuracy_sample"] == 0
     assert report["confusion_matrix"] == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
-    assert "windows" not in report
+    assert "window_boxes" not in report
 
 
 def test_the_confusion_matrix_has_room_for_true_counts_above_the_models():
@@ -169,7 +169,7 @@ def test_the_confusion_matrix_has_room_for_true_counts_above_the_models():
 def test_as_many_boxes_as_the_most_probable_count_are_scored():
     boxes = np.stack([row((-1, -1), (-1, -1)), row(A, (-1, -1))])
     report = score(READING, Dataset(BYTES, counts(0, 1), boxes=boxes))
-    assert report["windows"] == {"mean_iou": 0.5, "ap50": 1}
+    assert report["window_boxes"] == {"mean_iou": 0.5, "ap50": 1}
     assert report["tight_boxes"] == {"mean_iou": 1, "ap50": 1}
 
 

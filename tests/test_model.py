@@ -10,8 +10,8 @@ import pytest
 from conftest import TINY
 from numpyro import handlers
 
-from airjax.model import geom, geometric_like, presence_probs
-from airjax.train import untrained
+from airjax.programs.model import geom, geometric_like, presence_probs
+from airjax.programs.untrained import untrained
 
 
 def trace(model, images, values, **kwargs):

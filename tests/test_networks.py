@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from airjax.config import ModelConfig
-from airjax.networks import Embed, Linear, patches
+from airjax.programs.networks import Embed, Linear, patches
 
 
 def embed_of(image_size, **settings):

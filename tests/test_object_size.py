@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from airjax.config import ModelConfig
-from airjax.data import SCENES, make
-from airjax.data.scenes import SceneConfig
+from airjax.data import DATASETS, make
+from airjax.data.composer import SceneConfig
 from airjax.errors import InputError
 from airjax.object_size import estimate, fitted, for_objects
 
@@ -59,7 +59,7 @@ def test_objects_must_fit_the_images(size):
 
 
 def test_sprites_have_a_size_too():
-    config = dataclasses.replace(SCENES["sprites"], num_scenes=300)
+    config = dataclasses.replace(DATASETS["sprites"].scenes, num_scenes=300)
     assert estimate(make("sprites", "train", config).images) == pytest.approx(14, abs=1)
 
 
@@ -68,6 +68,7 @@ def test_an_estimate_always_fits_the_images():
     images = np.zeros((5, 20, 60), np.uint8)
     for i, image in enumerate(images):
         image[3 * i : 3 * i + 4, 5:45] = 255
-    made = fitted(ModelConfig(), None, images)
+    made, size = fitted(ModelConfig(), None, images)
+    assert size == 20
     assert made.scale_prior_mean == pytest.approx(1 / 1.3, rel=1e-2) and made.window_size == 20
-    assert fitted(ModelConfig(), None, images[:, :2]) == ModelConfig()
+    assert fitted(ModelConfig(), None, images[:, :2]) == (ModelConfig(), None)

@@ -14,18 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from airjax.cli import main
+from airjax.cli.main import main
+from airjax.data.composer import SceneConfig, compose
 from airjax.data.dataset import Dataset, as_images, load_dataset
 from airjax.data.digits import load_digits
-from airjax.data.scenes import SceneConfig, compose
-from airjax.elbo import log_count_probs
 from airjax.errors import InputError
-from airjax.infer import importance_weighted_bound, read, tight_boxes
-from airjax.metrics import score
-from airjax.model import geometric_like
-from airjax.second_look import looked_again
-from airjax.spatial import image_to_window, window_boxes, window_to_image
-from airjax.train import empty_elbo
+from airjax.inference.infer import importance_weighted_bound, read, tight_boxes
+from airjax.inference.metrics import empty_elbo, score
+from airjax.inference.second_look import refined
+from airjax.programs.elbo import log_count_probs
+from airjax.programs.model import geometric_like
+from airjax.programs.spatial import image_to_window, window_boxes, window_to_image
 
 quick = settings(
     max_examples=15,
@@ -93,7 +92,7 @@ def test_any_images_are_read(estimate, tiny, data):
 
 @pytest.fixture(scope="module")
 def look(tiny):
-    return jax.jit(lambda image, log_q_n: looked_again(*tiny, image, log_q_n))
+    return jax.jit(lambda image, log_q_n: refined(*tiny, image, log_q_n))
 
 
 @quick

@@ -12,16 +12,16 @@ from numpyro import handlers
 from PIL import Image
 from scipy import stats
 
-from airjax import infer, second_look
 from airjax.air import AIR
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.errors import InputError
-from airjax.infer import read
-from airjax.model import where_prior
-from airjax.runs import Run
-from airjax.second_look import APART, Look, canvas, looked_again
-from airjax.spatial import window_to_image
-from airjax.train import untrained
+from airjax.inference import infer, second_look
+from airjax.inference.infer import read
+from airjax.inference.second_look import APART, Explainer, canvas, refined
+from airjax.programs.model import where_prior
+from airjax.programs.spatial import window_to_image
+from airjax.programs.untrained import untrained
+from airjax.training.runs import Run
 
 SIZE, STEPS, WINDOW = (24, 30), 3, 7
 CONFIG = ModelConfig(
@@ -66,7 +66,7 @@ def drawn(model, *places):
 
 @pytest.fixture(scope="module")
 def look(blobs):
-    return jax.jit(lambda image, log_q: looked_again(*blobs, image, log_q))
+    return jax.jit(lambda image, log_q: refined(*blobs, image, log_q))
 
 
 CLOSE = [(-0.11, 0.05), (0.11, 0.1)]
@@ -114,7 +114,7 @@ def test_only_one_object_more_is_weighed(blobs, look, n):
     q = np.exp(log_q)[others]
     np.testing.assert_allclose(kept, q / q.sum(), rtol=1e-4)
     if n in (0, STEPS):
-        for a, b in zip(found, Look(*blobs, image).read(image, STEPS), strict=True):
+        for a, b in zip(found, Explainer(*blobs, image).read(image, STEPS), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -123,13 +123,13 @@ def test_as_many_may_be_found_in_another_way(blobs, look):
     image = drawn(blobs[0], *CLOSE)
     probs, found = look(image, jnp.array([-200.0, -200.0, 0.0, -200.0]))
     assert probs.argmax() == 2
-    on, as_read = jnp.array([True, True, False]), Look(*blobs, image).read(image, STEPS)
+    on, as_read = jnp.array([True, True, False]), Explainer(*blobs, image).read(image, STEPS)
     errors = [np.abs(canvas(each, on) - image).mean() for each in (found, as_read)]
     assert errors[0] < 0.5 * errors[1]
 
 
 def test_the_best_of_the_pairs_is_taken(blobs, monkeypatch):
-    look, on = Look(*blobs, drawn(blobs[0], (-0.6, -0.5), *CLOSE)), jnp.ones(STEPS, bool)
+    look, on = Explainer(*blobs, drawn(blobs[0], (-0.6, -0.5), *CLOSE)), jnp.ones(STEPS, bool)
 
     def best(apart):
         monkeypatch.setattr(second_look, "APART", apart)
@@ -143,7 +143,7 @@ def test_the_best_of_the_pairs_is_taken(blobs, monkeypatch):
 def test_a_pair_is_read_in_turn(tiny):
     """The first in all that the others leave, the second in what the first leaves of that."""
     image = jax.random.uniform(jax.random.key(4), TINY.image_size)
-    look = Look(*tiny, image)
+    look = Explainer(*tiny, image)
     objects = look.read(image, 2)
     pair = look.one_as_two(objects, jnp.array(1))
     s = TINY.scale_prior_mean
@@ -173,7 +173,7 @@ def test_elbo_is_that_of_the_programs(tiny, learned):
             )
             for p in programs
         ]
-    look = Look(*programs, image)
+    look = Explainer(*programs, image)
     objects = look.read(image, config.model_steps)
     q = {"z_where": objects[:2], "z_what": objects[2:4]}
     prior = {"z_where": where_prior(config), "z_what": (np.zeros(2), np.ones(2))}
@@ -203,17 +203,17 @@ def test_what_is_left_is_the_ground_and_the_others():
         eqx.tree_at(lambda p: p.likelihood.background, program, ground)
         for program in (model, guide)
     )
-    look = Look(model, guide, ground)
+    look = Explainer(model, guide, ground)
     objects = look.read(ground, 2)
     on = jnp.array([True, False])
-    mean = model.likelihood.on_ground(canvas(objects, on))
-    left = look._replace(image=mean).left_by(objects, on)
+    mean = model.likelihood.mean(canvas(objects, on))
+    left = look._replace(image=mean).residual(objects, on)
     np.testing.assert_allclose(left, ground, atol=1e-6)
 
 
 def test_the_object_missed_least_is_left_out(blobs):
     image = drawn(blobs[0], (-0.5, 0.2), (0.5, 0.1))
-    look = Look(*blobs, image)
+    look = Explainer(*blobs, image)
     objects = look.read(image, STEPS)  # the third is where nothing is left
     order = jnp.array([0, 2, 1])
     mixed = jax.tree.map(lambda x: x[order], objects)

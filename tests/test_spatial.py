@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 from scipy.ndimage import map_coordinates
 
-from airjax.spatial import hat, image_to_window, window_boxes, window_to_image
+from airjax.programs.spatial import hat, image_to_window, window_boxes, window_to_image
 
 pytestmark = pytest.mark.usefixtures("strict")
 

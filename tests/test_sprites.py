@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from airjax.data import SCENES, make
-from airjax.data.scenes import SceneConfig
+from airjax.data import DATASETS, make
+from airjax.data.composer import SceneConfig
 from airjax.data.sprites import SHAPES, load_sprites
 
 
@@ -28,7 +28,7 @@ def test_train_and_test_sprites_are_others():
 
 
 def test_scenes_of_sprites():
-    config = SCENES["sprites"]
+    config = DATASETS["sprites"].scenes
     data = make("sprites", "test", SceneConfig(**(vars(config) | {"num_scenes": 100})))
     assert data.images.shape == (100, 64, 64, 3) and set(data.counts) == {0, 1, 2, 3, 4}
     for image, boxes, count in zip(data.images, data.boxes, data.counts, strict=True):

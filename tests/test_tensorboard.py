@@ -9,10 +9,10 @@ import pytest
 from conftest import mistake
 from PIL import Image
 
-from airjax import tensorboard
-from airjax.cli import main
-from airjax.config_json import to_json
-from airjax.runs import Run
+from airjax.cli.main import main
+from airjax.config_file import to_json
+from airjax.training import tensorboard
+from airjax.training.runs import Run
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2", reason="needs the extra tb")
 

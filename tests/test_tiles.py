@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from airjax.air import AIR
 from airjax.errors import InputError
-from airjax.scenes import Objects
-from airjax.tiles import Seen, merged, tiles
-from airjax.train import untrained
+from airjax.inference.results import Objects
+from airjax.inference.tiles import TileObjects, merged, tiles
+from airjax.programs.untrained import untrained
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
@@ -49,10 +49,10 @@ def kept(*found):
     tile, scores = (np.array([f[i] for f in found]) for i in (0, 1))
     empty = np.zeros((len(found), 3), np.float32)
     objects = Objects(boxes, boxes, scores.astype(np.float32), empty, empty)
-    together = merged(Seen(objects, tile.astype(int), CORNERS, (40, 40), (40, 60)))
+    together = merged(TileObjects(objects, tile.astype(int), CORNERS, (40, 40), (40, 60)))
     return [
         (b, round(s, 3))
-        for b, s in zip(together.boxes.tolist(), together.scores.tolist(), strict=True)
+        for b, s in zip(together.tight_boxes.tolist(), together.scores.tolist(), strict=True)
     ]
 
 
@@ -105,13 +105,13 @@ def air():
 def test_boxes_lie_in_the_picture(air, shape):
     picture = np.random.default_rng(0).random(shape)
     found = air.find(picture)
-    n = len(found.boxes)
-    assert all(len(field) == n for field in found)
-    assert (found.boxes[:, 0] >= 0).all() or shape == (3, 4)
+    n = len(found.tight_boxes)
+    assert all(len(field) == n for field in found[:5]) and found.count_probs is None
+    assert (found.tight_boxes[:, 0] >= 0).all() or shape == (3, 4)
     if shape == (5, 6):  # one tile: what predict finds
         scenes = air.predict(picture[None])
-        want = scenes.objects(0)
-        assert sorted(found.boxes.tolist()) == sorted(want.boxes.tolist())
+        want = scenes[0]
+        assert sorted(found.tight_boxes.tolist()) == sorted(want.tight_boxes.tolist())
 
 
 def test_mistakes_are_told(air):

@@ -12,14 +12,9 @@ from conftest import TINY
 
 from airjax.config import AnnealConfig, Config, EstimatorConfig, ProgressConfig, TrainConfig
 from airjax.data.dataset import Dataset
-from airjax.train import (
-    Trainer,
-    annealed,
-    evaluate_quickly,
-    exploration,
-    mean_params,
-    next_multiple,
-)
+from airjax.inference.metrics import evaluate_quickly
+from airjax.training.schedules import annealed, exploration, mean_params
+from airjax.training.trainer import Trainer, next_multiple
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 6)).astype(np.uint8)
 TRAIN = TrainConfig(steps=25, batch_size=4)
@@ -62,7 +57,7 @@ def test_an_evaluation_tells_all_that_the_watch_judges(finished, monkeypatch):
         has_empty_object=np.array([True, False, False, False]),
         has_window_larger_than=lambda s: asked.append(s) or np.array([True, True, False, True]),
     )
-    monkeypatch.setattr("airjax.train.read", lambda *args, **kwargs: reading)
+    monkeypatch.setattr("airjax.inference.metrics.read", lambda *args, **kwargs: reading)
     row = evaluate_quickly(*trainer.programs(state), Dataset(IMAGES[:4]), trainer.prior(25))
     assert (row["empty_objects"], row["large_windows"]) == (0.25, 0.75)
     assert asked == [config.scale_prior_mean - 5 * config.scale_prior_sd]
@@ -81,7 +76,7 @@ def test_the_same_seed_gives_the_same_run_and_another_another(finished):
 
 
 def test_the_option_of_xla_changes_rounding_at_most_and_may_be_unknown(finished, monkeypatch):
-    monkeypatch.setattr("airjax.train.FEWER_COPIES", {"xla_no_such_option": True})
+    monkeypatch.setattr("airjax.training.trainer.FEWER_COPIES", {"xla_no_such_option": True})
     _, state, _ = finished
     _, without, _ = run()
     a, b = (jax.tree.leaves(s.svi.optim_state) for s in (state, without))

@@ -10,8 +10,8 @@ from pathlib import Path
 import platformdirs
 
 import airjax
+from airjax.data.composer import SceneConfig
 from airjax.data.dataset import Dataset, load_dataset, save_dataset
-from airjax.data.scenes import SceneConfig
 from airjax.errors import InputError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from airjax.data.scenes import Pool
+from airjax.data.composer import Pool
 
 MARGIN = 2  # pixels around a digit: the share of the image that MNIST leaves empty, 20 of 28
 NUM_TRAIN = 1437  # four fifths; the digits are ordered by writer, so the rest are other hands

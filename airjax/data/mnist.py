@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from airjax.data.cache import cache_dir
-from airjax.data.scenes import Pool
+from airjax.data.composer import Pool
 from airjax.errors import InputError
 
 MIRRORS = (

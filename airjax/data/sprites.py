@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from airjax.data.scenes import Pool
+from airjax.data.composer import Pool
 
 SIDE = 28  # pixels of a sprite, which fills them
 FINER = 4  # times as large when drawn: edges become smooth

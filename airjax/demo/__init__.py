@@ -1,6 +1,6 @@
-"""The page of ``airjax demo``: draw digits and see what AIR sees.
+"""The page of ``airjax demo``: draw digits and see what AIR finds.
 
-What is shown are plain functions, from images to arrays to HTML (`airjax.demo.reader`,
+Its content comes from plain functions, from images to arrays to HTML (`airjax.demo.reader`,
 `airjax.demo.drawing`, `airjax.demo.uploads`, `airjax.demo.dreams`, `airjax.demo.views`); only
-`airjax.demo.page` and `airjax.demo.server` know of gradio.
+`airjax.demo.page`, its tabs and `airjax.demo.server` use gradio.
 """

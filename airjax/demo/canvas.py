@@ -1,4 +1,4 @@
-"""The canvas to draw on, as a component of the page; what it does in the browser is canvas.js."""
+"""The canvas to draw on, a component of the page; its behaviour in the browser is canvas.js."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ CLEAR = """() => {
 
 
 def canvas(shape: tuple[int, ...], brush: Brush) -> gr.HTML:
-    """A canvas for images of this shape, ``(H, W)`` or ``(H, W, C)``, with palette where C is 3.
+    """A canvas for images of this shape, ``(H, W)`` or ``(H, W, C)``, with a palette if C is 3.
 
-    Its value is what `airjax.demo.drawing.strokes_from_json` reads; it has an event ``submit``.
+    Its value is read by `airjax.demo.drawing.strokes_from_json`. It has an event ``submit``.
     """
     height, width, *channels = shape
     scale = SIDE / max(height, width)

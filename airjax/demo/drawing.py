@@ -1,7 +1,7 @@
-"""Strokes drawn by hand as an image like those that the model was trained on.
+"""Strokes drawn by hand, as an image like those that the model was trained on.
 
-AIR expects objects of the size that it has seen: those drawn larger or smaller would be miscounted.
-So strokes get the thickness, and figures of strokes that touch get the size, of the run's objects.
+AIR expects objects of the size that it was trained on; larger or smaller ones would be miscounted.
+So strokes get the thickness of the run's objects, and figures of touching strokes get their size.
 """
 
 import json
@@ -13,18 +13,18 @@ from PIL import Image, ImageColor, ImageDraw
 from scipy.ndimage import distance_transform_edt, label
 
 from airjax.errors import InputError
-from airjax.scenes import Scenes
+from airjax.inference.results import Scenes
 
-FINER = 8  # times as large when drawn: edges become smooth
-NEAR = 0.05  # strokes nearer than this, in image sides, are of one figure
-SKETCH = (100, 100)  # pixels in which figures are told apart
-SPREAD = 1.1  # figures may be that many times larger or smaller than the typical one
-MOST_SCALED = 5.0  # times; what is smaller still is a dot
+FINER = 8  # supersampling factor, for smooth edges
+NEAR = 0.05  # strokes closer than this, in image sides, belong to one figure
+SKETCH = (100, 100)  # resolution at which figures are separated
+SPREAD = 1.1  # figures may be larger or smaller than the typical one by this factor
+MOST_SCALED = 5.0  # largest factor of scaling; smaller figures are dots
 MOST_STROKES, MOST_POINTS = 200, 20_000  # in one drawing
 
 
 class Stroke(NamedTuple):
-    """A line drawn in one go.
+    """A line drawn without lifting the pen.
 
     Attributes:
         points: ``[n, 2]``, x to the right and y down, in [0, 1] of the image's width and height.
@@ -36,11 +36,11 @@ class Stroke(NamedTuple):
 
 
 class Brush(NamedTuple):
-    """What objects look like, in pixels of the image.
+    """The typical object, in pixels of the image.
 
     Attributes:
         size: of an object's larger side.
-        thickness: of its strokes; of solid objects, nearly their own.
+        thickness: of its strokes; for solid objects, nearly their size.
     """
 
     size: float
@@ -59,8 +59,8 @@ class Brush(NamedTuple):
 
 
 def _thickness(bright: Bool[np.ndarray, "N H W"], otherwise: float) -> float:
-    """The width of bright strips, from their pixels' mean distance to the dark: strips two pixels
-    wide have 1, four wide 1.5, and so on."""
+    """The width of bright strips, from the mean distance of their pixels to the dark: 1 for strips
+    that are two pixels wide, 1.5 for four pixels, and so on."""
     distances = np.concatenate(
         [np.asarray(distance_transform_edt(image))[image] for image in bright]
     )
@@ -69,7 +69,7 @@ def _thickness(bright: Bool[np.ndarray, "N H W"], otherwise: float) -> float:
 
 
 def strokes_from_json(text: str) -> list[Stroke]:
-    """Strokes as the page sends them: ``[{"colour": "#rrggbb", "points": [[x, y], ...]}, ...]``.
+    """Strokes from the page: ``[{"colour": "#rrggbb", "points": [[x, y], ...]}, ...]``.
 
     Raises:
         InputError: if the text is anything else, or there are too many strokes or points.
@@ -96,13 +96,13 @@ def strokes_from_json(text: str) -> list[Stroke]:
 def drawn(
     strokes: list[Stroke], brush: Brush, shape: tuple[int, ...], fit: bool = True
 ) -> UInt8[np.ndarray, "H W *C"]:
-    """The image of strokes: bright on a dark ground.
+    """The image of strokes: bright on a dark background.
 
     Args:
         strokes: in any order.
         brush: of the run's objects.
-        shape: ``(H, W)`` or ``(H, W, C)``; the strokes' colours are seen where C is 3.
-        fit: whether figures get the size of objects.
+        shape: ``(H, W)`` or ``(H, W, C)``; colours are used if C is 3.
+        fit: whether figures are scaled to the size of objects.
     """
     height, width, *channels = shape
     sides = np.array([width, height])
@@ -135,8 +135,9 @@ def _covered(
 
 
 def fitted(strokes: list[Stroke], brush: Brush, size: tuple[int, int]) -> list[Stroke]:
-    """The strokes, each figure scaled about its middle to about the brush's size, and moved into
-    the image where it would stick out. ``size`` is the image's width and height in pixels."""
+    """The strokes, with each figure scaled about its centre to about the brush's size, and moved
+    into the image if it would extend beyond it. ``size`` is the image's width and height in
+    pixels."""
     if not strokes:
         return []
     figures, placed, sides = figures_of(strokes), list(strokes), np.array(size)
@@ -157,8 +158,8 @@ def fitted(strokes: list[Stroke], brush: Brush, size: tuple[int, int]) -> list[S
 
 
 def figures_of(strokes: list[Stroke]) -> Int[np.ndarray, " n"]:
-    """The number of the figure that each stroke belongs to: strokes that touch, nearly touch, or
-    are joined by such."""
+    """The index of the figure of each stroke. A figure is a set of connected strokes: strokes that
+    touch or nearly touch."""
     side = SKETCH[0]
     covered = [_covered(stroke.points * side, NEAR * side, SKETCH) for stroke in strokes]
     sketch = np.max(covered, axis=0) > 0

@@ -9,7 +9,7 @@ import numpy as np
 from airjax.demo import views
 from airjax.demo.dreams import Dream, Edit, Place, between, scene, windows
 from airjax.demo.exhibit import Exhibit
-from airjax.spatial import window_boxes
+from airjax.programs.spatial import window_boxes
 
 LINE = 7  # pictures between the two objects
 SAMPLES = 12
@@ -20,7 +20,7 @@ HELP = (
 
 
 class Dreaming:
-    """What the tab's events do."""
+    """The events of the tab."""
 
     def __init__(self, exhibit: Exhibit):
         self.codes, self.model = exhibit.codes, exhibit.reader.model
@@ -41,7 +41,7 @@ class Dreaming:
         return dream, self.shown(dream), *self.sliders(dream, chosen)
 
     def sliders(self, dream: Dream, chosen: str) -> tuple[float, ...]:
-        """Where the sliders of an object, "1" or "2", stand."""
+        """The values of the sliders of an object, "1" or "2"."""
         edit = dream.edits[int(chosen) - 1]
         values = (*edit.place, edit.morph, *edit.along[: len(self.codes.directions)])
         return tuple(round(value, 2) for value in values)

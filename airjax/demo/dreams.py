@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from airjax.config import ModelConfig
-from airjax.model import Model
-from airjax.scenes import Scenes
-from airjax.spatial import window_to_image
+from airjax.inference.results import Scenes
+from airjax.programs.model import Model
+from airjax.programs.spatial import window_to_image
 
-FEWEST = 20  # codes that directions can be found in; where there are fewer, the prior's are added
+FEWEST = 20  # codes needed for directions; if there are fewer, codes from the prior are added
 DIRECTIONS = 4
 
 
@@ -31,7 +31,7 @@ class Codes(NamedTuple):
         where: ``[M, 3]``, places.
         what: ``[M, Z]``, codes.
         directions: ``[P, Z]``, the codes' principal components, each one standard deviation long.
-        shares: ``[P]``, of the codes' variance that each one holds.
+        shares: ``[P]``, share of the variance of the codes along each direction.
     """
 
     where: Float[np.ndarray, "M 3"]
@@ -40,13 +40,13 @@ class Codes(NamedTuple):
     shares: Float[np.ndarray, " P"]
 
     def thing(self, i: int) -> Thing:
-        """The object i, the numbers going round."""
+        """The object i; indices wrap around."""
         return Thing(self.where[i % len(self.where)], self.what[i % len(self.what)])
 
 
 def codes_of(scenes: Scenes) -> Codes:
-    """The objects that are there in scenes."""
-    where, what = scenes.positions[scenes.present], scenes.codes[scenes.present]
+    """The objects that are present in scenes."""
+    where, what = scenes.z_where[scenes.present], scenes.z_what[scenes.present]
     if len(what) < FEWEST:
         drawn = _from_prior(scenes.model.config, FEWEST)
         where, what = (np.concatenate(pair) for pair in zip((where, what), drawn, strict=True))
@@ -68,12 +68,12 @@ def _from_prior(config: ModelConfig, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Place(NamedTuple):
-    """A window's place in words that a slider can have.
+    """The place of a window in the terms of sliders.
 
     Attributes:
-        across: of its middle: -1 is the image's left edge, 1 its right one.
-        down: likewise: -1 is the upper edge, 1 the lower one.
-        size: its side as a share of the image's.
+        across: position of its centre: -1 is the image's left edge, 1 its right one.
+        down: position of its centre: -1 is the upper edge, 1 the lower one.
+        size: its side as a share of the image's side.
     """
 
     across: float
@@ -82,7 +82,7 @@ class Place(NamedTuple):
 
 
 def place_of(where: Float[np.ndarray, "3"]) -> Place:
-    """The place that z_where = (s, x, y) means: size 1 / s, middle at -(x, y) / s."""
+    """The place of z_where = (s, x, y): size 1 / s, centre at -(x, y) / s."""
     s, x, y = np.asarray(where, float).tolist()
     return Place(-x / s, -y / s, 1 / s)
 
@@ -94,8 +94,8 @@ def where_of(place: Place) -> Float[np.ndarray, "3"]:
 
 
 class Edit(NamedTuple):
-    """What is changed of an object: where it is moved to, how far its code goes along the
-    directions (in standard deviations), and how far over to the other object's code (0 to 1)."""
+    """The changes of an object: its new place, the shift of its code along the directions (in
+    standard deviations), and how far it is morphed into the other object (0 to 1)."""
 
     place: Place
     along: tuple[float, ...] = (0.0,) * DIRECTIONS
@@ -103,20 +103,20 @@ class Edit(NamedTuple):
 
 
 class Dream(NamedTuple):
-    """Two objects, and what is changed of each; a new one is made by each change."""
+    """Two objects and the changes of each; every change makes a new dream."""
 
     found: tuple[Thing, Thing]
     edits: tuple[Edit, Edit]
 
     @classmethod
     def of(cls, codes: Codes, i: int) -> "Dream":
-        """The objects i and i + 1, side by side, as large as they were found."""
+        """The objects i and i + 1, side by side, at the sizes at which they were found."""
         found = codes.thing(i), codes.thing(i + 1)
         sizes = [place_of(thing.where).size for thing in found]
         return cls(found, (Edit(Place(-0.4, 0.0, sizes[0])), Edit(Place(0.4, 0.0, sizes[1]))))
 
     def changed(self, i: int, edit: Edit) -> "Dream":
-        """With another edit of object i."""
+        """This dream with another edit of object i."""
         edits = (edit, self.edits[1]) if i == 0 else (self.edits[0], edit)
         return self._replace(edits=edits)
 
@@ -127,7 +127,7 @@ class Dream(NamedTuple):
 
 
 def edited(thing: Thing, edit: Edit, other: Thing, codes: Codes) -> Thing:
-    """The object with its changes; it is morphed into the other one as that was found."""
+    """The object with its changes; it is morphed into the other one as it was found."""
     what = (1 - edit.morph) * thing.what + edit.morph * other.what
     along = np.asarray(edit.along[: len(codes.directions)], np.float32)
     return Thing(where_of(edit.place), (what + along @ codes.directions).astype(np.float32))
@@ -151,11 +151,11 @@ def _scene(
     model: Model, where: Float[Array, "n 3"], what: Float[Array, "n Z"]
 ) -> Float[Array, "H W *C"]:
     objects = window_to_image(where, model.decoder(what), model.config.image_size)
-    return model.likelihood.on_ground(objects.sum(axis=0))
+    return model.likelihood.mean(objects.sum(axis=0))
 
 
 def windows(model: Model, what: Float[np.ndarray, "n Z"]) -> Float[np.ndarray, "n w w *C"]:
-    """What each code looks like in its window."""
+    """Each code, decoded in its window."""
     return np.asarray(_windows(model, jnp.asarray(what)))
 
 

@@ -1,4 +1,4 @@
-"""All that the page shows of a run, found once when it starts."""
+"""What the page shows of a run, computed once when it starts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,26 +6,26 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from airjax import runs
 from airjax.demo import dreams
 from airjax.demo.drawing import Brush
 from airjax.demo.reader import MOST_PATHS, Reader
 from airjax.errors import InputError
+from airjax.training import runs
 
-LOOKED_AT = 6 * MOST_PATHS  # images in which typical objects and their codes are looked for
+SAMPLED = 6 * MOST_PATHS  # images that typical objects and their codes are taken from
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A trained run and what the page needs of it.
+    """A trained run, and what the page needs.
 
     Attributes:
         run: the run.
         reader: of its model.
-        images: uint8 ``[N, H, W]``, held out from the training; where the run's data are not to be
-            had, made up by the model.
-        held_out: which of the two.
-        brush: what objects look like.
+        images: uint8 ``[N, H, W]``, held out from the training; drawn from the model if the run's
+            data cannot be read.
+        held_out: whether they are held-out images.
+        brush: the typical object.
         codes: of the objects found in the images.
         first: index of the image that the page shows at first.
     """
@@ -48,11 +48,11 @@ class Exhibit:
         reader = Reader(*run.load())
         try:
             images, held_out = run.data(None, None, data_dir).images, True
-        except InputError:  # moved or removed since: drawing and dreaming need no data
-            made = reader.air.sample(LOOKED_AT)
+        except InputError:  # moved or removed: drawing and dreaming need no data
+            made = reader.air.sample(SAMPLED)
             images, held_out = np.round(255 * np.clip(made, 0, 1)).astype(np.uint8), False
-        scenes = reader.all(images[:LOOKED_AT])
-        first = int(np.argmax(scenes.counts >= 2))  # something to see
+        scenes = reader.all(images[:SAMPLED])
+        first = int(np.argmax(scenes.counts >= 2))  # an image with something to see
         brush, codes = Brush.of(scenes), dreams.codes_of(scenes)
         return cls(run, reader, images, held_out, brush, codes, first)
 

@@ -1,4 +1,4 @@
-"""The page: three tabs around the functions that make what they show."""
+"""The page, with three tabs."""
 
 import gradio as gr
 

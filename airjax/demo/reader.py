@@ -1,4 +1,4 @@
-"""One image read along many paths of the guide, however many of them are asked for."""
+"""One image read along any number of paths of the guide, by one compiled program."""
 
 from functools import cached_property
 
@@ -7,11 +7,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from airjax.air import AIR
-from airjax.guide import Guide
-from airjax.infer import Found
-from airjax.model import Model
-from airjax.scenes import Scenes
-from airjax.spatial import image_to_window
+from airjax.inference.results import Scenes
+from airjax.programs.guide import Guide
+from airjax.programs.model import Model
+from airjax.programs.spatial import image_to_window
 
 MOST_PATHS = 50
 
@@ -19,9 +18,8 @@ MOST_PATHS = 50
 class Reader:
     """Reads images of the model's size, as `airjax.air.AIR.predict` does.
 
-    The number of paths is a constant of a compiled program, and a slider would have it compiled
-    again and again. Here copies of the image, a path each, are read by one program, and the first K
-    are averaged over.
+    The number of paths is a constant of a compiled program: a slider would compile it again and
+    again. Here one program reads copies of the image, one path each, and the first K are averaged.
     """
 
     def __init__(self, model: Model, guide: Guide):
@@ -30,10 +28,10 @@ class Reader:
     @cached_property
     def air(self) -> AIR:
         """The estimator, of one path an image."""
-        return AIR.of(self.model, self.guide, n_samples=1)
+        return AIR.of(self.model, self.guide, num_paths=1)
 
     def __call__(self, image: UInt8[np.ndarray, "H W *C"], num_paths: int) -> Scenes:
-        """What there is in an image.
+        """Finds the objects in an image.
 
         Args:
             image: of the model's size.
@@ -45,20 +43,18 @@ class Reader:
         """
         copies = self.air.predict(np.repeat(image[None], MOST_PATHS, axis=0))
         count_probs = copies.count_probs[:num_paths].mean(axis=0, keepdims=True)
-        # all else is that of the mean path, the same for all copies
-        found = Found(*(field[:1] for field in copies.found))._replace(count_probs=count_probs)
-        return Scenes(image[None], found, self.model)
+        # all other fields are from the mean path, the same for all copies
+        reading = copies[:1].reading._replace(count_probs=count_probs)
+        return Scenes(image[None], reading, self.model)
 
     def all(self, images: UInt8[np.ndarray, "N H W *C"]) -> Scenes:
-        """What there is in many images, one path each; compiles nothing else."""
-        parts = list(self.air.predict_batches(images, MOST_PATHS))
-        found = (np.concatenate(fields) for fields in zip(*(p.found for p in parts), strict=True))
-        return Scenes(images, Found(*found), self.model)
+        """Finds the objects in many images, with one path each and the same compiled program."""
+        return Scenes.joined(list(self.air.predict_batches(images, MOST_PATHS)))
 
 
 def windows_of(scene: Scenes) -> Float[np.ndarray, "T w w *C"]:
-    """What the guide looked at in each step of one scene: x_att, cut out of the image."""
-    z_where = jnp.asarray(scene.found.z_where[0])
+    """The windows x_att that the guide attended to in each step of one scene."""
+    z_where = jnp.asarray(scene.reading.z_where[0])
     image = jnp.asarray(scene.images[0], jnp.float32) / 255
     copies = jnp.broadcast_to(image, (len(z_where), *image.shape))
     return np.asarray(image_to_window(z_where, copies, scene.model.config.window_size))

@@ -1,4 +1,4 @@
-"""The first tab: draw, upload, or take a held-out scene; and what AIR sees in it."""
+"""The first tab: draw, upload, or take a held-out scene, and see what AIR finds in it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from airjax.config import DIGITS
+from airjax.data import DATASETS
 from airjax.demo import views
 from airjax.demo.canvas import CLEAR, canvas
 from airjax.demo.drawing import drawn, strokes_from_json
@@ -21,8 +21,8 @@ HELP = "Draw one, several or no {things}; or upload a picture, or take a random 
 
 
 class See:
-    """What the tab's events do: each takes what the user gave, and K, and returns the image, what
-    was seen in it, and a message."""
+    """The events of the tab. Each takes the user's input and K, and returns the image, what was
+    found in it, and a message."""
 
     def __init__(self, exhibit: Exhibit):
         self.exhibit = exhibit
@@ -37,7 +37,7 @@ class See:
         return self.shown(drawn(lines, self.exhibit.brush, self.exhibit.shape, fit), num_paths)
 
     def rescale(self, strokes: str, fit: bool, num_paths: int) -> tuple[Any, Any, Any]:
-        """As `draw`, but leaves another picture that is shown as it is."""
+        """As `draw`, if anything was drawn."""
         if strokes in ("", "[]"):
             return gr.skip(), gr.skip(), gr.skip()
         return self.draw(strokes, fit, num_paths)
@@ -51,7 +51,7 @@ class See:
         return self.shown(image, num_paths)
 
     def take(self, last: np.ndarray, num_paths: int) -> tuple[Any, Any, Any]:
-        """A random scene, not the one that is there."""
+        """A random scene, other than the one shown."""
         images = self.exhibit.images
         i = self.random.integers(len(images))
         if np.array_equal(images[i], last):
@@ -59,12 +59,12 @@ class See:
         return self.shown(images[i], num_paths)
 
     def shown(self, image: np.ndarray, num_paths: int) -> tuple[Any, Any, Any]:
-        """An image that is there."""
+        """An image, and what is found in it."""
         seen = views.seen(self.exhibit.reader(image, int(num_paths)))
         return image, seen, gr.HTML("", visible=False)
 
     def refused(self, error: InputError) -> tuple[Any, Any, Any]:
-        """Leaves all as it was, and says why."""
+        """Changes nothing, and shows why."""
         return gr.skip(), gr.skip(), gr.HTML(views.message(str(error)), visible=True)
 
 
@@ -98,6 +98,7 @@ def build(exhibit: Exhibit) -> None:
 
 
 def _help(exhibit: Exhibit) -> str:
-    things = "digits" if exhibit.run.config.train.data in DIGITS else "objects"
-    origin = "that was held out" if exhibit.held_out else "that the model makes up"
+    known = DATASETS.get(exhibit.run.config.train.data)
+    things = "digits" if known is not None and known.guide == "window" else "objects"
+    origin = "that was held out" if exhibit.held_out else "drawn from the model"
     return HELP.format(things=things, origin=origin)

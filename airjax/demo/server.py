@@ -1,4 +1,4 @@
-"""Serves the page, on this machine only unless asked otherwise, and leaves nothing behind."""
+"""Serves the page, by default to this machine only, and leaves no files."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from airjax.demo.uploads import MAX_BYTES
 from airjax.errors import InputError
 from airjax.interrupt import Interrupt
 
-# whatever gradio's version asks for: a browser sends nothing to any other address
+# a browser sends nothing to any other address, whatever gradio's version asks for
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; "
     "base-uri 'self'; frame-ancestors 'self'"
@@ -25,7 +25,7 @@ FONTS = ["Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]  # the s
 READABLE = {"body_text_color_subdued": "*neutral_600", "block_info_text_color": "*neutral_600"}
 PRIVATE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
-    "GRADIO_RUN_HISTORY": "False",  # what was drawn is not kept in the browser either
+    "GRADIO_RUN_HISTORY": "False",  # drawings are not kept in the browser either
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 
@@ -50,9 +50,9 @@ def serve(exhibit: Exhibit, host: str, port: int | None) -> None:
     """Serves the page of a run until the process is asked to stop (Ctrl-C).
 
     Args:
-        exhibit: what is shown.
+        exhibit: content of the page.
         host: address to listen on.
-        port: the first free one from 7860 on unless given.
+        port: to listen on (default: the first free one from 7860).
     """
     with running(exhibit, host, port) as url, Interrupt() as interrupt:
         console.print(f"the page is at {url} (Ctrl-C ends it)", soft_wrap=True)
@@ -97,7 +97,7 @@ def check_address(host: str, port: int | None) -> None:
     """Checks, before any work, that a server can listen there.
 
     Raises:
-        InputError: if not; gradio would not say why.
+        InputError: if not. Gradio would not say why.
     """
     try:
         family = socket.getaddrinfo(host, port or 0)[0][0]

@@ -1,4 +1,4 @@
-"""A picture that somebody uploaded as an image of the model's size. Nothing of it is kept."""
+"""An uploaded picture as an image of the model's size. The file is not kept."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +17,15 @@ MAX_PIXELS = 16_000_000  # a larger picture is not decoded: 20 bytes a pixel are
 def uploaded(
     path: Path, pictures: PictureConfig, shape: tuple[int, ...]
 ) -> UInt8[np.ndarray, "H W *C"]:
-    """The picture in a file, scaled to fit, its ground dark; the file is removed.
+    """The picture in a file, scaled to fit, with a dark background; the file is removed.
 
     Args:
         path: of the file.
-        pictures: those of the run; what is not decided there, the picture itself decides.
+        pictures: settings of the run; what is not decided there is decided from the picture.
         shape: of the model's images, ``(H, W)`` or ``(H, W, C)``.
 
     Raises:
-        InputError: if it is no picture, or damaged, or larger than ``MAX_PIXELS``.
+        InputError: if it is not a picture, damaged, or larger than ``MAX_PIXELS``.
     """
     try:
         picture = read_picture(path, MAX_PIXELS)

@@ -1,6 +1,6 @@
-"""What the page shows, as HTML: pictures with boxes, objects in their windows, bars, curves.
+"""The content of the page as HTML: pictures with boxes, objects in their windows, bars, curves.
 
-Pictures are part of the text (``data:`` addresses), so that no file of them is ever written.
+Pictures are part of the HTML (``data:`` addresses), so that no file of them is ever written.
 """
 
 import base64
@@ -14,30 +14,30 @@ from jaxtyping import Float, Shaped
 from matplotlib.figure import Figure
 from PIL import Image
 
-from airjax import plots
 from airjax.demo.reader import windows_of
-from airjax.plots import STEP_COLOURS
-from airjax.scenes import Scenes
+from airjax.inference import plots
+from airjax.inference.plots import STEP_COLOURS
+from airjax.inference.results import Scenes
 
 
 def header(title: str, run: str, data: str) -> str:
     """The page's first lines."""
-    told = f"run <b>{_text(run)}</b>, trained on <b>{_text(data)}</b> without labels"
-    return f'<div class="air-header"><h1>{_text(title)}</h1><p>{told}</p></div>'
+    about = f"run <b>{_text(run)}</b>, trained on <b>{_text(data)}</b> without labels"
+    return f'<div class="air-header"><h1>{_text(title)}</h1><p>{about}</p></div>'
 
 
 def seen(scene: Scenes) -> str:
-    """What was read in one image: the count, the image with boxes, the reconstruction, the objects
+    """What was found in one image: the count, the image with boxes, the reconstruction, the objects
     and the posterior over the count."""
     count, probabilities = int(scene.counts[0]), scene.count_probs[0]
-    boxes = scene.boxes[0][:count]
+    boxes = scene.window_boxes[0][:count]
     return _div(
         "air-seen",
         headline(count, float(probabilities[count])),
         _div(
             "air-pair",
             picture(scene.images[0] / 255, boxes, caption="image, with each step's window"),
-            picture(scene.reconstructions[0], caption="what AIR made of it"),
+            picture(scene.reconstructions[0], caption="reconstruction"),
         ),
         bars(probabilities),
         objects(scene),
@@ -52,23 +52,23 @@ def headline(count: int, probability: float) -> str:
 
 def objects(scene: Scenes) -> str:
     """Each object: its window in the image beside the image decoded from its code."""
-    count, looked_at, decoded = int(scene.counts[0]), windows_of(scene), scene.windows[0]
+    count, attended, decoded = int(scene.counts[0]), windows_of(scene), scene.windows[0]
     cards = []
     for t in range(count):
-        pair = _div("air-pair", picture(looked_at[t]), picture(decoded[t]))
-        told = f"step {t + 1}: there with probability {scene.probabilities[0, t]:.3f}"
+        pair = _div("air-pair", picture(attended[t]), picture(decoded[t]))
+        caption = f"step {t + 1}: present with probability {scene.scores[0, t]:.3f}"
         cards.append(
             f'<figure class="air-object" style="border-color:{_colour(t)}">'
-            f"{pair}<figcaption>{told}</figcaption></figure>"
+            f"{pair}<figcaption>{caption}</figcaption></figure>"
         )
     if not cards:
         return ""
-    title = "<h3>Objects: what was looked at, and what its code is decoded to</h3>"
+    title = "<h3>Objects: the attended window, and the object decoded from its code</h3>"
     return _div("air-block", title, _div("air-objects", *cards))
 
 
 def bars(probabilities: Float[np.ndarray, " counts"]) -> str:
-    """The posterior over the count as a bar chart, lying on its side: it fits any width."""
+    """The posterior over the count as a horizontal bar chart, which fits any width."""
     rows = []
     for n, p in enumerate(probabilities.tolist()):
         rows.append(
@@ -84,7 +84,7 @@ def picture(
     boxes: Float[np.ndarray, "n 4"] | None = None,
     caption: str = "",
 ) -> str:
-    """An image as large as there is room, with boxes in the steps' colours.
+    """An image that fills the width, with boxes in the colours of the steps.
 
     Args:
         pixels: in [0, 1].
@@ -104,8 +104,8 @@ def picture(
         f'<image href="{_png(pixels)}" width="{width}" height="{height}"></image>'
         f"{''.join(outlines)}</svg>"
     )
-    told = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
-    return f'<figure class="air-picture">{drawn}{told}</figure>'
+    text = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
+    return f'<figure class="air-picture">{drawn}{text}</figure>'
 
 
 def dreamt(
@@ -125,7 +125,7 @@ def gallery(pictures: Sequence[Float[np.ndarray, "H W *C"]]) -> str:
 
 
 def curves(rows: Sequence[dict[str, Any]]) -> str:
-    """How a run learned; on a narrow screen one curve above the other.
+    """The learning curves of a run; on a narrow screen one above the other.
 
     Args:
         rows: of ``metrics.jsonl``.
@@ -151,7 +151,7 @@ def note(text: str) -> str:
 
 
 def message(text: str) -> str:
-    """Something that the user can put right."""
+    """A message about a mistake that the user can correct."""
     return f'<p class="air-message" role="alert">{_text(text)}</p>'
 
 

@@ -1,0 +1,1 @@
+"""The command line: ``airjax train | evaluate | predict | plot | sample | demo ...``."""

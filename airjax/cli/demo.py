@@ -1,0 +1,82 @@
+"""The command ``airjax demo``."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from airjax.cli.runs import opened
+from airjax.config import RUNS
+from airjax.errors import InputError
+
+if TYPE_CHECKING:
+    from airjax.training.runs import Run
+
+DURATION = "about two minutes"
+
+
+def demo(
+    run: Annotated[
+        Positional[Path | None],
+        arg(metavar="RUN", help_behavior_hint="(default: the newest finished run in runs/)"),
+    ] = None,
+    host: str = "127.0.0.1",
+    port: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: the first free one from 7860)")
+    ] = None,
+    train: bool = False,
+    data_dir: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None,
+) -> None:
+    """Draw on a page in the browser and see what a trained model finds.
+
+    Args:
+        run: Folder of the run; last is the newest one.
+        host: Address to listen on; 0.0.0.0 lets other machines see the page.
+        port: Port to listen on.
+        train: If runs/ has no finished run, train the default one first, without asking.
+        data_dir: Folder with MNIST's files.
+    """
+    if find_spec("gradio") is None:
+        raise InputError("airjax demo", "needs gradio: pip install 'airjax[demo]'")
+    if port is not None and not 0 < port < 2**16:
+        raise InputError("port", "must be 1 to 65535", port)
+    from airjax.console import report
+    from airjax.demo.exhibit import Exhibit
+    from airjax.demo.server import check_address, serve
+
+    check_address(host, port)
+    chosen = newest(train, data_dir) if run is None else opened(run)
+    report(f"reading held-out images with {chosen.path}")
+    serve(Exhibit.of(chosen, data_dir), host, port)
+
+
+def newest(train: bool, data_dir: Path | None) -> "Run":
+    """The newest finished run in runs/. If there is none, and the user agrees, one is trained.
+
+    Raises:
+        InputError: if there is none, and the user does not agree or cannot be asked.
+    """
+    from airjax.training.runs import Run
+    from airjax.training.session import Session
+
+    found = [run for run in Run.all(RUNS) if run.is_finished]
+    if found:
+        return max(found, key=lambda run: (run.path / "model").stat().st_mtime_ns)
+    if not (train or agreed()):
+        rule = f"must be given, or --train, to train the default first ({DURATION})"
+        raise InputError("run", f"{rule}: {RUNS}/ has no finished run")
+    session = Session.begin("digits", data_dir=data_dir)
+    signum = session.train(ends_process=True)
+    if signum is not None:
+        raise SystemExit(128 + signum)
+    return session.run
+
+
+def agreed() -> bool:
+    """Asks on a terminal whether to train first; without a terminal, nobody can agree."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    answer = input(f"No finished run in {RUNS}/. Train the default first ({DURATION})? [Y/n] ")
+    return answer.strip().lower() in ("", "y", "yes")

@@ -1,0 +1,244 @@
+"""Predictions as files that other tools read: tables, JSON, COCO; and drawings.
+
+A further format is a class with the methods of `Writer`, and an entry in ``WRITERS``.
+"""
+
+import contextlib
+import csv
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from airjax.air import AIR
+from airjax.config import PictureConfig
+from airjax.data.folder import Broken, decided, picture_files, read_images
+from airjax.errors import InputError
+from airjax.inference import plots
+from airjax.inference.results import Objects
+
+CATEGORY = 1  # COCO's category of all objects: they have no classes here
+SHEET = 50  # pictures on a contact sheet
+ZOOM, LARGE = 4, 1000  # drawings are enlarged at most this much, and to this many pixels
+
+
+@dataclass
+class Summary:
+    """What was written.
+
+    Attributes:
+        images: number of pictures read.
+        objects: number of objects found.
+        broken: files that could not be read.
+        paths: files and folders written.
+        seconds: taken by reading, finding and writing.
+    """
+
+    images: int = 0
+    objects: int = 0
+    broken: list[Broken] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Writer(Protocol):
+    """Writes the objects of pictures to a folder, one picture at a time."""
+
+    def __init__(self, out: Path): ...
+
+    def add(self, file: str, image: np.ndarray, objects: Objects) -> None:
+        """Adds the objects of a picture; ``file`` is its path in the folder of pictures."""
+
+    def close(self) -> None:
+        """Completes the files."""
+
+
+class CsvWriter:
+    """``objects.csv``, a row an object, and ``counts.csv``, a row a picture."""
+
+    def __init__(self, out: Path):
+        names = ("objects.csv", "counts.csv")
+        self.files = [open(out / name, "w", newline="") for name in names]  # noqa: SIM115
+        self.objects, self.counts = map(csv.writer, self.files)
+        box = ["x0", "y0", "x1", "y1"]
+        self.objects.writerow(["file", "object", "count", "probability", *box, "score"])
+        self.counts.writerow(["file", "count", "probability"])
+
+    def add(self, file: str, image: np.ndarray, objects: Objects) -> None:
+        """Adds the objects of a picture; ``file`` is its path in the folder of pictures."""
+        count, probability = objects.number, f"{objects.probability:.4f}"
+        self.counts.writerow([file, count, probability])
+        boxes, scores = objects.tight_boxes.tolist(), objects.scores.tolist()
+        for i, (box, score) in enumerate(zip(boxes, scores, strict=True)):
+            numbers = [f"{x:.1f}" for x in box]
+            row = [file, i, count, probability, *numbers, f"{score:.4f}"]
+            self.objects.writerow(row)
+
+    def close(self) -> None:
+        """Completes the files."""
+        for file in self.files:
+            file.close()
+
+
+class JsonWriter:
+    """``predictions.json``: a list with everything, a picture an entry."""
+
+    def __init__(self, out: Path):
+        self.file = open(out / "predictions.json", "w")  # noqa: SIM115
+        self.file.write("[")
+        self.between = "\n"
+
+    def add(self, file: str, image: np.ndarray, objects: Objects) -> None:
+        """Adds the objects of a picture; ``file`` is its path in the folder of pictures."""
+        self.file.write(self.between + json.dumps(_as_json(file, image, objects)))
+        self.between = ",\n"
+
+    def close(self) -> None:
+        """Completes the file."""
+        self.file.write("\n]\n")
+        self.file.close()
+
+
+class CocoWriter:
+    """``coco_results.json``, COCO's detection results, and ``coco_images.json``, the data set that
+    their image ids belong to."""
+
+    def __init__(self, out: Path):
+        self.out = out
+        self.images: list[dict[str, Any]] = []
+        self.results: list[dict[str, Any]] = []
+
+    def add(self, file: str, image: np.ndarray, objects: Objects) -> None:
+        """Adds the objects of a picture; ``file`` is its path in the folder of pictures."""
+        number, (height, width) = len(self.images) + 1, image.shape[:2]
+        about = {"id": number, "file_name": file, "width": width, "height": height}
+        self.images.append(about)
+        boxes, scores = objects.tight_boxes.tolist(), objects.scores.tolist()
+        for (x0, y0, x1, y1), score in zip(boxes, scores, strict=True):
+            found = {"image_id": number, "category_id": CATEGORY, "score": score}
+            self.results.append(found | {"bbox": [x0, y0, x1 - x0, y1 - y0]})
+
+    def close(self) -> None:
+        """Writes the files."""
+        categories = [{"id": CATEGORY, "name": "object"}]
+        images = {"images": self.images, "categories": categories, "annotations": []}
+        (self.out / "coco_images.json").write_text(json.dumps(images) + "\n")
+        (self.out / "coco_results.json").write_text(json.dumps(self.results) + "\n")
+
+
+WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "json": JsonWriter, "coco": CocoWriter}
+
+
+def _as_json(file: str, image: np.ndarray, objects: Objects) -> dict[str, Any]:
+    """``file``, ``width``, ``height``, ``count``, ``count_probs`` (null for a picture read in
+    tiles) and ``objects``, each with the fields of `Objects`."""
+    names = ("tight_box", "window_box", "score", "z_where", "z_what")
+    *fields, probs = objects
+    rows = zip(*(values.tolist() for values in fields), strict=True)
+    return {
+        "file": file,
+        "width": image.shape[1],
+        "height": image.shape[0],
+        "count": objects.number,
+        "count_probs": None if probs is None else probs.tolist(),
+        "objects": [dict(zip(names, row, strict=True)) for row in rows],
+    }
+
+
+def write_predictions(
+    air: AIR,
+    folder: Path,
+    settings: PictureConfig,
+    out: Path,
+    format: str,
+    draw: bool = False,
+    strict: bool = False,
+) -> Summary:
+    """Finds the objects in the pictures of a folder and writes them to a new folder.
+
+    Args:
+        air: trained.
+        folder: of pictures, or one picture.
+        settings: how pictures become images. With ``crop`` they are read in tiles.
+        out: the new folder.
+        format: csv, json or coco.
+        draw: also write drawings.
+        strict: stop at the first broken file.
+
+    Raises:
+        InputError: if ``out`` exists, a picture has another size than the model's, or is broken and
+            ``strict`` holds, or all are broken.
+    """
+    begin, summary = time.perf_counter(), Summary()
+    if out.exists():
+        raise InputError("out", "must be a new folder (nothing is overwritten)", out)
+    files = picture_files(folder)
+    colour = "no" if air.model.config.channels == 1 else "yes"  # as the model was trained
+    config = decided(files, replace(settings, colour=colour))
+    root = folder if folder.is_dir() else folder.parent
+
+    def images() -> Iterator[tuple[str, np.ndarray]]:
+        for read in read_images(files, config, air.model.config.image_size):
+            if not isinstance(read, Broken):
+                yield read[0].relative_to(root).as_posix(), read[1]
+                continue
+            summary.broken.append(read)
+            if strict or len(summary.broken) == len(files):
+                raise InputError(str(read.path), f"cannot be read ({read.why})")
+
+    found = found_in(air, images(), in_tiles=config.crop is not None)
+    found = itertools.chain([next(found)], found)  # an error in the first picture leaves no folder
+    try:
+        out.mkdir(parents=True)
+    except OSError as error:
+        raise InputError("out", f"cannot be written ({error.strerror})", out) from None
+    sheet: list[tuple[np.ndarray, Objects]] = []
+    with contextlib.closing(WRITERS[format](out)) as writer:
+        for file, image, objects in found:
+            summary.images += 1
+            summary.objects += objects.number
+            writer.add(file, image, objects)
+            if draw:
+                _draw(out / "drawn" / f"{file}.png", image, objects)  # a.png and a.jpg differ
+                sheet += [(image, objects)] if len(sheet) < SHEET else []
+    if draw:
+        pictures = [image / 255 for image, _ in sheet]
+        figure = plots.images(pictures, [objects.tight_boxes for _, objects in sheet])
+        plots.save(figure, out / "contact_sheet.png")
+    summary.paths = sorted(out.iterdir())
+    summary.seconds = time.perf_counter() - begin
+    return summary
+
+
+def found_in(
+    air: AIR, images: Iterator[tuple[str, np.ndarray]], in_tiles: bool
+) -> Iterator[tuple[str, np.ndarray, Objects]]:
+    """The objects in each of these named images, with its name and image."""
+    if in_tiles:
+        for name, image in images:
+            yield name, image, air.find(image)
+        return
+    names: list[str] = []
+
+    def unnamed() -> Iterator[np.ndarray]:
+        for name, image in images:
+            names.append(name)
+            yield image
+
+    first = 0
+    for scenes in air.predict_batches(unnamed()):
+        for i, name in enumerate(names[first : first + len(scenes)]):
+            yield name, scenes.images[i], scenes[i]
+        first += len(scenes)
+
+
+def _draw(path: Path, image: np.ndarray, objects: Objects) -> None:
+    """The picture with the boxes of its objects; small pictures are enlarged."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    zoom = max(1, min(ZOOM, LARGE // max(image.shape)))
+    plots.boxed(image, objects.tight_boxes, zoom).save(path)

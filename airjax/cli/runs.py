@@ -1,0 +1,69 @@
+"""The command ``airjax runs``, and the run that a command line names."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from airjax.config import RUNS
+from airjax.console import console
+from airjax.errors import InputError
+
+if TYPE_CHECKING:
+    from airjax.training.runs import Run
+
+LAST = "last"
+RunPath = Annotated[Positional[Path], arg(metavar="RUN")]
+
+
+def opened(path: Path, argument: str = "run") -> "Run":
+    """The run in a folder, or, for ``last``, the newest one in runs/.
+
+    Raises:
+        InputError: if there is none; it names ``argument``.
+    """
+    from airjax.training.runs import Run  # slow to import
+
+    if str(path) != LAST or path.exists():
+        return Run.open(path, argument)
+    found = Run.all(RUNS)
+    if not found:
+        raise InputError(argument, f"must be the folder of a run: {RUNS}/ has none", path)
+    return found[-1]
+
+
+def runs(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = RUNS) -> None:
+    """List the runs in a folder: data, steps, score, state.
+
+    Args:
+        folder: Folder of runs.
+    """
+    from airjax.training.runs import Run
+
+    found = Run.all(folder)
+    if not found:
+        raise InputError("FOLDER", "must be a folder with runs in it", folder)
+    table = Table("run", "data", "steps", "held-out score", "state")
+    for run in found:
+        table.add_row(run.path.name, run.config.train.data, _steps(run), _score(run), run.state)
+    console.print(table)
+
+
+def _steps(run: "Run") -> str:
+    rows = run.rows() if (run.path / "metrics.jsonl").exists() else []
+    step = rows[-1]["step"] if rows else 0
+    return f"{step:,} of {run.config.train.num_steps:,}"
+
+
+def _score(run: "Run") -> str:
+    """The final score, or the last one during training."""
+    report: dict[str, Any] = {}
+    if (run.path / "evaluation.json").exists():
+        report = run.report()
+    elif (run.path / "metrics.jsonl").exists():
+        evaluated = [row for row in run.rows() if "test_elbo" in row]
+        report = {k.removeprefix("test_"): v for k, v in evaluated[-1].items()} if evaluated else {}
+    if "count_accuracy" in report:
+        return f"{100 * report['count_accuracy']:.2f} % of counts"
+    return f"ELBO {report['elbo']:.1f}" if "elbo" in report else "none yet"

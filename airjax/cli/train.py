@@ -1,0 +1,170 @@
+"""The command ``airjax train``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from airjax.cli.flags import CONFIG, parsed
+from airjax.cli.options import config_of, options
+from airjax.cli.runs import opened
+from airjax.config import Config
+from airjax.config_file import differing, read_settings
+from airjax.errors import InputError
+
+DEFAULT = "digits"  # the data set that is trained on unless another one is given
+NETS = ("predict_net", "bl_predict_net", "encoder_net", "decoder_net")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train AIR on images, without labels; then evaluate it on held-out ones and draw the
+    result."""
+
+    pictures: Annotated[
+        Positional[str | None],
+        arg(
+            metavar="PICTURES",
+            help="A folder of pictures, an .npz of images, or the name of a data set (digits, "
+            "multi-mnist, sprites).",
+            help_behavior_hint=f"(default: {DEFAULT})",
+        ),
+    ] = None
+    data: Annotated[
+        str | None,
+        arg(metavar="PICTURES", help="The same, as a flag.", help_behavior_hint=""),
+    ] = None
+    object_size: Annotated[
+        str | None,
+        arg(
+            metavar="FLOAT|auto",
+            help="Typical size of the objects (their larger side) in pixels, or auto to estimate "
+            "it from the images. It sets the prior of the scale and the size of windows.",
+            help_behavior_hint="(default: auto; the paper's priors for named data sets)",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        arg(
+            metavar="PATH",
+            help="Folder for the run, a new one.",
+            help_behavior_hint="(default: runs/<data>-<time>)",
+        ),
+    ] = None
+    resume: Annotated[
+        Path | None,
+        arg(
+            metavar="RUN",
+            help="An interrupted run to continue, with its own settings; last is the newest.",
+            help_behavior_hint="",
+        ),
+    ] = None
+    config: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE",
+            help="Settings from a file: a run's config.json, or YAML of the same form with any "
+            "part of it. Flags override it.",
+            help_behavior_hint="",
+        ),
+    ] = None
+    data_dir: Annotated[
+        Path | None,
+        arg(
+            metavar="PATH",
+            help="Folder with MNIST's files (or with a folder mnist that has them).",
+            help_behavior_hint="",
+        ),
+    ] = None
+    strict: Annotated[
+        bool, arg(help="Stop at a picture that cannot be read, instead of leaving it out.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the defaults of the other flags come from."""
+
+    resume: Path | None = None
+    config: Path | None = None
+
+
+def train_command(arguments: list[str]) -> type:
+    """A dataclass of the flags of ``airjax train``; calling an instance trains.
+
+    Args:
+        arguments: of the command line: a run to resume and a file of settings in them decide the
+            defaults, so that what differs in the end is what the user gave.
+
+    Raises:
+        InputError: if the run or the file cannot be read.
+    """
+
+    def source() -> Any:
+        return tyro.cli(
+            Source, args=arguments, return_unknown_args=True, add_help=False, config=CONFIG
+        )
+
+    named, _ = parsed(source, arguments)
+    if named.resume is not None and named.config is not None:
+        raise InputError("config", "must be left out where a run is resumed", named.config)
+    run = None if named.resume is None else opened(named.resume, "resume")
+    base = Config() if named.config is None else read_settings(named.config)
+    base = base if run is None else run.config
+
+    def train(self: Any) -> None:
+        _train(self, base, run)
+
+    command = options(base, Arguments)
+    command.__call__ = train  # pyright: ignore[reportAttributeAccessIssue]
+    return command
+
+
+def _train(flags: Any, base: Config, run: Any) -> None:
+    from airjax.training.session import Session  # slow to import
+
+    config = config_of(flags, base)
+    for net in NETS:
+        if not getattr(config.model, net):  # in Python, a linear layer; here, a flag without sizes
+            raise InputError(net, "must be given at least one size")
+    if flags.pictures is not None and flags.data is not None:
+        raise InputError("data", "must be left out where PICTURES is given", flags.data)
+    name = flags.data if flags.pictures is None else flags.pictures
+    if run is not None:
+        _check_resumed(flags, name, config, run)
+        session = Session.resume(run, flags.data_dir, flags.strict)
+    else:
+        unnamed = base.train.data == Config().train.data
+        name = name or (DEFAULT if unnamed else base.train.data)
+        try:
+            session = Session.begin(
+                name, config, out=flags.out, object_size=flags.object_size,
+                data_dir=flags.data_dir, strict=flags.strict,
+            )  # fmt: skip
+        except InputError as error:
+            if error.argument != "data" or flags.pictures is None:
+                raise
+            raise InputError("PICTURES", error.rule, error.value) from None
+    signum = session.train(ends_process=True)
+    if signum is not None:
+        raise SystemExit(128 + signum)
+
+
+def _check_resumed(flags: Any, name: str | None, config: Config, run: Any) -> None:
+    """Checks that nothing was given that a run which is resumed has already decided.
+
+    Raises:
+        InputError: if there is.
+    """
+    for argument in ("out", "object_size"):
+        if getattr(flags, argument) is not None:
+            rule = "must be left out where a run is resumed"
+            raise InputError(argument, rule, getattr(flags, argument))
+    differences = differing(run.config, config)
+    if name is not None and name != run.config.train.data:
+        differences.insert(0, f"data ({run.config.train.data} and {name})")
+    if differences:
+        rule = f"must have the run's own settings; these differ: {', '.join(differences)}"
+        raise InputError("resume", rule)

@@ -1,0 +1,192 @@
+"""Composes scenes: some small images of a pool, resized, dropped on an empty canvas and added up.
+
+With the default settings and MNIST as the pool this is the multi-MNIST of the Pyro tutorial.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from PIL import Image
+
+from airjax.checks import a_seed, at_least_1, fields, one_of, positive
+from airjax.data.dataset import Dataset
+from airjax.errors import InputError
+
+Overlap = Literal["redraw", "clip", "apart"]
+ATTEMPTS = 10_000  # draws of one scene (or, with "apart", of one object) before giving up
+VISIBLE = 0.1 * 255  # an object's tight box is drawn around the pixels above this
+
+
+class Pool(NamedTuple):
+    """Small images to compose scenes from: uint8 ``[M, h, w]``, or ``[M, h, w, 3]`` in colour, with
+    int32 ``[M]`` classes."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """How scenes are composed.
+
+    Attributes:
+        num_scenes: number of scenes.
+        height: canvas height in pixels.
+        width: canvas width in pixels.
+        counts: possible numbers of objects.
+        weights: relative probability of each of ``counts``; equally likely when empty.
+        object_size: side in pixels of an object at scale 1; drawn is ``int(object_size / s)``.
+        scale_mean: mean of s, which is Normal.
+        scale_sd: standard deviation of s.
+        overlap: ``redraw`` draws a scene again where the sum of its objects passes 255 (the
+            tutorial's), ``clip`` lets objects overlap and clips the sum, ``apart`` draws an
+            object again until its box meets no other's.
+        seed: random seed; the scenes are the same on every machine.
+    """
+
+    num_scenes: int = 60_000
+    height: int = 50
+    width: int = 50
+    counts: tuple[int, ...] = (0, 1, 2)
+    weights: tuple[float, ...] = ()
+    object_size: int = 28
+    scale_mean: float = 1.3
+    scale_sd: float = 0.1
+    overlap: Overlap = "redraw"
+    seed: int = 0
+
+    def __post_init__(self):
+        at_least_1(**fields(self, "num_scenes", "height", "width", "object_size"))
+        if not self.counts or min(self.counts) < 0:
+            raise InputError("counts", "must be one or more numbers >= 0", list(self.counts))
+        if self.weights and len(self.weights) != len(self.counts):
+            rule = f"must be as many as counts ({len(self.counts)})"
+            raise InputError("weights", rule, list(self.weights))
+        if self.weights and (min(self.weights) < 0 or not 0 < sum(self.weights) < np.inf):
+            raise InputError("weights", "must be >= 0, not all 0", list(self.weights))
+        positive(scale_mean=self.scale_mean)
+        if not 0 <= self.scale_sd < np.inf:
+            raise InputError("scale_sd", "must be at least 0", self.scale_sd)
+        side = int(self.object_size / self.scale_mean)
+        if not 1 <= side <= min(self.height, self.width):
+            rule = f"/ scale_mean must be 1 to {min(self.height, self.width)} pixels (the canvas)"
+            raise InputError("object_size", rule, side)
+        one_of(get_args(Overlap), overlap=self.overlap)
+        a_seed(self.seed)
+
+
+class _Pictures:
+    """A pool whose images are handed to pillow once: that costs as much as a resize."""
+
+    def __init__(self, pool: Pool):
+        self.labels = pool.labels
+        self.colours = pool.images.shape[3:]  # () or (3,)
+        self.picture = functools.cache(lambda index: Image.fromarray(pool.images[index]))
+
+
+class _Thing(NamedTuple):
+    """An object on the canvas: its pixels, its class, the pixel of its top left corner."""
+
+    pixels: np.ndarray
+    label: int
+    top: int
+    left: int
+
+    def box(self) -> tuple[int, int, int, int]:
+        """The tight box on the canvas."""
+        x0, y0, x1, y1 = tight_box(self.pixels)
+        return self.left + x0, self.top + y0, self.left + x1, self.top + y1
+
+
+def compose(pool: Pool, config: SceneConfig, name: str = "scenes", part: str = "all") -> Dataset:
+    """Composes a data set of scenes from a pool.
+
+    NumPy's legacy ``RandomState`` is used because its stream is frozen for good, and pillow's
+    8-bit resampling because it is integer arithmetic: scenes are the same everywhere.
+
+    Raises:
+        InputError: if a scene cannot be drawn under the overlap rule (too many objects).
+    """
+    random = np.random.RandomState(config.seed)
+    most = max(config.counts)
+    weights = np.array(config.weights or [1.0] * len(config.counts))
+    pictures = _Pictures(pool)
+    shape = (config.num_scenes, config.height, config.width, *pictures.colours)
+    images = np.zeros(shape, np.uint8)
+    labels = np.full((config.num_scenes, most), -1, np.int32)
+    boxes = np.full((config.num_scenes, most, 4), -1, np.float32)
+    counts = random.choice(config.counts, config.num_scenes, p=weights / weights.sum())
+    for i, count in enumerate(counts.tolist()):
+        things, images[i] = _scene(random, pictures, config, count)
+        for j, thing in enumerate(things):
+            labels[i, j], boxes[i, j] = thing.label, thing.box()
+    return Dataset(images, counts.astype(np.int32), labels, boxes, name, part)
+
+
+def _scene(
+    random: np.random.RandomState, pool: _Pictures, config: SceneConfig, count: int
+) -> tuple[list[_Thing], np.ndarray]:
+    """Draws one scene of ``count`` objects by the overlap rule."""
+    for _ in range(ATTEMPTS):
+        things: list[_Thing] = []
+        for _ in range(count):
+            things.append(_thing(random, pool, config, things))
+        canvas = np.zeros((config.height, config.width, *pool.colours), np.int32)
+        for thing in things:
+            h, w = thing.pixels.shape[:2]
+            canvas[thing.top : thing.top + h, thing.left : thing.left + w] += thing.pixels
+        if config.overlap != "redraw" or canvas.max() <= 255:
+            return things, np.minimum(canvas, 255).astype(np.uint8)
+    raise _too_full(config, count)
+
+
+def _thing(
+    random: np.random.RandomState, pool: _Pictures, config: SceneConfig, others: list[_Thing]
+) -> _Thing:
+    """Draws one object; with ``overlap="apart"``, one whose box meets none of ``others``."""
+    largest = min(config.height, config.width)
+    for _ in range(ATTEMPTS):
+        index, top, left = random.random_sample(3)
+        scale = random.normal(config.scale_mean, config.scale_sd)
+        side = int(config.object_size / scale) if scale > 0 else 0
+        if not 1 <= side <= largest:
+            continue
+        index = int(index * len(pool.labels))
+        image = pool.picture(index).resize((side, side), Image.Resampling.BICUBIC)
+        pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(side, side, *pool.colours)
+        thing = _Thing(
+            pixels,
+            int(pool.labels[index]),
+            int(top * (config.height - side + 1)),
+            int(left * (config.width - side + 1)),
+        )
+        if config.overlap != "apart" or not any(_meet(thing.box(), o.box()) for o in others):
+            return thing
+    raise _too_full(config, len(others) + 1)
+
+
+def tight_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
+    """``x0, y0, x1, y1`` around the visible pixels of ``[h, w]`` or ``[h, w, 3]``; all of it if
+    none is visible."""
+    h, w = pixels.shape[:2]
+    visible = (pixels.reshape(h, w, -1) > VISIBLE).any(-1)
+    rows, columns = np.any(visible, axis=1), np.any(visible, axis=0)
+    if not rows.any():
+        return 0, 0, w, h
+    return (
+        int(columns.argmax()),
+        int(rows.argmax()),
+        w - int(columns[::-1].argmax()),
+        h - int(rows[::-1].argmax()),
+    )
+
+
+def _meet(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _too_full(config: SceneConfig, count: int) -> InputError:
+    rule = f"must fit a canvas of {config.height} x {config.width} with overlap {config.overlap!r}"
+    return InputError("counts", f"{rule} within {ATTEMPTS} draws", count)

@@ -1,0 +1,1 @@
+"""What trained programs find in images: reading, results, scores, figures."""

@@ -1,0 +1,360 @@
+"""Reading images: the posterior over the count, and where the objects are.
+
+Every image has a random key of its own, made from its index, so the results depend neither on the
+size of the batches nor on the other images.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt8, UInt32
+from numpyro import handlers
+
+from airjax.errors import InputError
+from airjax.inference.second_look import Explainer, refined
+from airjax.programs.elbo import CountELBO, CountIWAE, log_count_probs
+from airjax.programs.guide import Guide, all_on_trace, at_mean
+from airjax.programs.model import Model
+from airjax.programs.spatial import over_pixels, window_boxes
+
+VISIBLE = 0.1  # tight boxes are drawn around the pixels above this intensity
+UNLIKELY = 1e-3  # where no image has a further object with this probability, reading ends
+BATCH = 500  # images read at a time: bounds the memory
+AnyArray = Array | np.ndarray  # JAX's while reading, NumPy's afterwards
+NOT_READ: Any = None  # a field of a reading that was not asked for
+
+
+class Reading(NamedTuple):
+    """What was read in N images of at most T objects. Fields are arrays with a row for each image,
+    or None if they were not asked for.
+
+    Attributes:
+        elbo: ``[N]``, averaged over K paths of the guide, in nats.
+        count_probs: ``[N, T + 1]``, posterior over the count, averaged over the same paths.
+        sampled_count: ``[N]``, the count of one sample of the guide.
+        z_where: ``[N, T, 3]``, of the guide's mean path (every latent at its mean, all steps on),
+            or from the second look.
+        z_what: ``[N, T, Z]``, of the same path.
+        windows: ``[N, T, w, w]``, the objects y_att decoded from z_what.
+        window_boxes: ``[N, T, 4]``, outlines of the windows: x0, y0, x1, y1 in pixels.
+        tight_boxes: ``[N, T, 4]``, boxes around the visible pixels of each object.
+        reconstruction: ``[N, H, W]``, mean of the pixels given the objects of the most probable
+            count.
+    """
+
+    elbo: Float[AnyArray, " N"] = NOT_READ
+    count_probs: Float[AnyArray, "N T+1"] = NOT_READ
+    sampled_count: Int[AnyArray, " N"] = NOT_READ
+    z_where: Float[AnyArray, "N T 3"] = NOT_READ
+    z_what: Float[AnyArray, "N T Z"] = NOT_READ
+    windows: Float[AnyArray, "N T w w *C"] = NOT_READ
+    window_boxes: Float[AnyArray, "N T 4"] = NOT_READ
+    tight_boxes: Float[AnyArray, "N T 4"] = NOT_READ
+    reconstruction: Float[AnyArray, "N H W *C"] = NOT_READ
+
+    @property
+    def count(self) -> Int[AnyArray, " N"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The most probable count."""
+        return self.count_probs.argmax(-1)
+
+    @property
+    def scores(self) -> Float[AnyArray, "N T"]:
+        """Probability that each object is present, that is, that the count is above t."""
+        return (1 - self.count_probs.cumsum(-1)[:, :-1]).clip(0, 1)
+
+    @property
+    def present(self) -> Bool[AnyArray, "N T"]:
+        """Which objects the most probable count includes."""
+        return np.arange(self.count_probs.shape[1] - 1) < self.count[:, None]
+
+    @property
+    def has_empty_object(self) -> Bool[AnyArray, " N"]:
+        """Whether a present object has no visible pixel."""
+        peak = self.windows.reshape(*self.windows.shape[:2], -1).max(-1)
+        return ((peak <= VISIBLE) & self.present).any(-1)
+
+    def has_window_larger_than(self, s: float) -> Bool[AnyArray, " N"]:
+        """Whether the window of a present object is larger than one of scale s (the smaller the
+        scale, the larger the window)."""
+        return np.any((np.abs(self.z_where[..., 0]) < s) & self.present, axis=-1)
+
+
+# what a user asks for, and what training and `AIR.score` ask for; the rest is then not computed
+FOUND = ("count_probs", "z_where", "z_what", "window_boxes", "tight_boxes")
+BOUND = ("elbo",)
+
+
+def read(
+    model: Model,
+    guide: Guide,
+    images: UInt8[np.ndarray, "N H W *C"],
+    seed: int = 0,
+    num_paths: int = 10,
+    z_pres_prior: Float[Array, " T"] | None = None,
+    second_look: bool = False,
+) -> Reading:
+    """Reads images in batches of bounded memory. Absent objects are masked, however the programs
+    were trained.
+
+    Args:
+        model: trained generative program.
+        guide: trained guide.
+        images: bytes.
+        seed: of the guide's samples.
+        num_paths: K, the paths of the guide that counts and ELBO are averaged over.
+        z_pres_prior: p_t of the model, for the ELBO (default: its config's).
+        second_look: take counts and objects from `airjax.inference.second_look`.
+
+    Raises:
+        InputError: if a second look is asked for and the guide reads no windows.
+    """
+
+    def one_batch(images, keys):
+        programs, more = masked(model, guide), (z_pres_prior, Reading._fields, second_look)
+        return _read_batch(*programs, images, keys, num_paths, *more)
+
+    _check_second_look(guide, second_look)
+    return in_batches(one_batch, images, seed)
+
+
+def masked(model: Model, guide: Guide) -> tuple[Model, Guide]:
+    """The programs, with the sites of absent objects masked."""
+    config = dataclasses.replace(model.config, masking=True)
+    return dataclasses.replace(model, config=config), dataclasses.replace(guide, config=config)
+
+
+def in_batches(
+    program: Callable[[UInt8[Array, "N H W *C"], Key[Array, " N"]], Any],
+    images: UInt8[np.ndarray, "N H W *C"],
+    seed: int,
+) -> Any:
+    """The results of a program of images and their keys, of any structure, with a row an image."""
+    rows = min(BATCH, len(images))
+    chunks = (images[start : start + rows] for start in range(0, len(images), rows))
+    return joined(list(stream(program, chunks, seed)))
+
+
+def stream(
+    program: Callable[[UInt8[Array, "N H W *C"], Key[Array, " N"]], Any],
+    chunks: Iterable[UInt8[np.ndarray, "_ H W *C"]],
+    seed: int,
+) -> Iterator[Any]:
+    """The results of each chunk of images in turn. No chunk may be larger than the first."""
+    first, rows = 0, None
+    for chunk in chunks:
+        n = len(chunk)
+        rows = rows or n
+        # smaller chunks are padded: one shape, one compilation
+        filled = np.pad(chunk, [(0, rows - n)] + [(0, 0)] * (chunk.ndim - 1))
+        result = program(jnp.asarray(filled), _keys(jnp.uint32(seed), first + jnp.arange(rows)))
+        yield jax.tree.map(lambda x, n=n: np.asarray(x)[:n], result)
+        first += n
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """The results of several chunks together."""
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+@jax.jit
+def _keys(seed: UInt32[Array, ""], indices: Int[Array, " N"]) -> Key[Array, " N"]:
+    """A random key for each image, whichever batch it is in."""
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
+
+
+def read_stream(
+    model: Model,
+    guide: Guide,
+    chunks: Iterable[UInt8[np.ndarray, "_ H W *C"]],
+    fields: tuple[str, ...],
+    seed: int = 0,
+    num_paths: int = 5,
+    second_look: bool = False,
+) -> Iterator[Reading]:
+    """As `read`, chunk by chunk. No chunk may be larger than the first.
+
+    Args:
+        model: trained generative program.
+        guide: trained guide.
+        chunks: of images.
+        fields: of the readings, for example ``FOUND``; the others are not computed.
+        seed: of the guide's samples.
+        num_paths: K, the paths of the guide that counts and ELBO are averaged over.
+        second_look: take counts and objects from `airjax.inference.second_look`.
+
+    Raises:
+        InputError: if a second look is asked for and the guide reads no windows.
+    """
+
+    def one_batch(images, keys):
+        programs = masked(model, guide)
+        return _read_batch(*programs, images, keys, num_paths, None, fields, second_look)
+
+    _check_second_look(guide, second_look)
+    return stream(one_batch, chunks, seed)
+
+
+def _check_second_look(guide: Guide, second_look: bool) -> None:
+    if second_look and guide.config.guide == "basic":
+        rule = "must be off for the guide basic, which reads no windows"
+        raise InputError("second_look", rule, second_look)
+
+
+@eqx.filter_jit
+def _read_batch(
+    model: Model,
+    guide: Guide,
+    images: UInt8[Array, "N H W *C"],
+    keys: Key[Array, " N"],
+    num_paths: int,
+    z_pres_prior: Float[Array, " T"] | None,
+    fields: tuple[str, ...],
+    second_look: bool,
+) -> Reading:
+    def one(image, key):
+        image = image.astype(jnp.float32) / 255
+        reading = _read_one(model, guide, image, key, num_paths, z_pres_prior, second_look)
+        return Reading(**{name: getattr(reading, name) for name in fields})
+
+    return jax.vmap(one)(images, keys)
+
+
+def _read_one(
+    model: Model,
+    guide: Guide,
+    image: Float[Array, "H W *C"],
+    key: PRNGKeyArray,
+    num_paths: int,
+    z_pres_prior: Float[Array, " T"] | None,
+    second_look: bool,
+) -> Reading:
+    """The `Reading` of one image, without the leading axis."""
+    images, steps, size = image[None], guide.config.model_steps, guide.config.image_size
+    sample_key, *path_keys = jax.random.split(key, num_paths + 1)
+
+    def on_path(key):  # CountELBO draws the same path from the same key
+        p = jnp.stack([site["fn"].probs for site in all_on_trace(guide, images, key)["z_pres"]])
+        elbo = CountELBO().per_image(key, {}, model, guide, images, z_pres_prior)
+        return log_count_probs(p)[:, 0], elbo[0]
+
+    log_q_n, elbo = jax.vmap(on_path)(jnp.stack(path_keys))
+    count_probs = jnp.exp(log_q_n).mean(0)
+
+    objects = Explainer(model, guide, image).read(image, steps)
+    if second_look:
+        tiny = jnp.finfo(count_probs.dtype).tiny
+        log_q = jnp.log(jnp.maximum(count_probs, tiny))
+        count_probs, objects = refined(model, guide, image, log_q)
+    z_where, z_what, y = objects.z_where, objects.z_what, objects.y
+    present = jnp.arange(steps) < count_probs.argmax()
+    return Reading(
+        elbo=elbo.mean(),
+        count_probs=count_probs,
+        sampled_count=jax.random.categorical(sample_key, log_q_n[0]),
+        z_where=z_where,
+        z_what=z_what,
+        windows=model.decoder(z_what),
+        window_boxes=window_boxes(z_where, size),
+        tight_boxes=tight_boxes(y, window_boxes(z_where, size)),
+        reconstruction=model.likelihood.mean(jnp.where(over_pixels(present, y), y, 0).sum(0)),
+    )
+
+
+def importance_weighted_bound(
+    model: Model,
+    guide: Guide,
+    images: UInt8[np.ndarray, "N H W *C"],
+    num_particles: int,
+    seed: int = 0,
+) -> Float[np.ndarray, " N"]:
+    """A lower bound of log p(x) of each image, in nats, tighter than the ELBO: `CountIWAE` with
+    ``num_particles`` paths."""
+
+    def one_batch(images, keys):
+        return _bound_batch(*masked(model, guide), images, keys, num_particles)
+
+    return in_batches(one_batch, images, seed)
+
+
+@eqx.filter_jit
+def _bound_batch(
+    model: Model,
+    guide: Guide,
+    images: UInt8[Array, "N H W *C"],
+    keys: Key[Array, " N"],
+    num_particles: int,
+) -> Float[Array, " N"]:
+    iwae = CountIWAE(num_particles, vectorize_particles=False)  # one by one: bounds the memory
+
+    def one(image, key):
+        return iwae.per_image(key, {}, model, guide, image[None].astype(jnp.float32) / 255)[0]
+
+    return jax.vmap(one)(images, keys)
+
+
+def with_steps(
+    model: Model, guide: Guide, images: UInt8[np.ndarray, "N H W *C"], max_steps: int
+) -> tuple[Model, Guide]:
+    """The programs with as many steps as these images need, at most ``max_steps``: until, on the
+    guide's mean path, the probability of a further object is below ``UNLIKELY`` in every image."""
+
+    def one_batch(images, keys):
+        steps = _steps_needed(guide, images, jnp.array(max_steps))
+        return jnp.broadcast_to(steps, (len(images),))
+
+    steps = max(1, int(in_batches(one_batch, images, 0).max()))
+    config = dataclasses.replace(model.config, model_steps=steps)
+    return dataclasses.replace(model, config=config), dataclasses.replace(guide, config=config)
+
+
+@eqx.filter_jit
+def _steps_needed(
+    guide: Guide, images: UInt8[Array, "N H W *C"], max_steps: Int[Array, ""]
+) -> Int[Array, ""]:
+    scenes = guide.likelihood.foreground(images.astype(jnp.float32) / 255)
+    from_image, state = guide.start(guide.networks, scenes)
+    rows = len(scenes)  # the state of a loop has a constant shape
+    state = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), state)
+
+    def step(carry):
+        t, state, reached = carry
+        path = handlers.substitute(
+            handlers.seed(guide.step, jax.random.key(0)), substitute_fn=at_mean
+        )
+        traced = handlers.trace(path)
+        state = traced(0, guide.networks, scenes, from_image, state)
+        return t + 1, state, reached * traced.trace["z_pres_0"]["fn"].probs
+
+    def needed(carry):
+        t, _, reached = carry
+        return (reached > UNLIKELY).any() & (t < max_steps)
+
+    # the last step found the probability to be low: it is not needed
+    start = (jnp.array(0), state, jnp.ones(len(scenes)))
+    t, _, reached = jax.lax.while_loop(needed, step, start)
+    return jnp.where((reached > UNLIKELY).any(), t, t - 1)
+
+
+def tight_boxes(
+    objects: Float[Array, "T H W *C"], otherwise: Float[Array, "T 4"]
+) -> Float[Array, "T 4"]:
+    """Boxes around the visible pixels of each object; ``otherwise`` for objects without any."""
+    visible = objects > VISIBLE
+    visible = visible.any(-1) if visible.ndim == 4 else visible  # in any channel
+    rows, columns = visible.any(2), visible.any(1)
+    height, width = objects.shape[1:3]
+    boxes = jnp.stack(
+        [
+            columns.argmax(1),
+            rows.argmax(1),
+            width - columns[:, ::-1].argmax(1),
+            height - rows[:, ::-1].argmax(1),
+        ],
+        axis=-1,
+    )
+    return jnp.where(rows.any(1)[:, None], boxes.astype(jnp.float32), otherwise)

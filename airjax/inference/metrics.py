@@ -1,0 +1,186 @@
+"""Scores of counts and boxes against the truth, with the settings that they were made with."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import confusion_matrix
+
+import airjax
+from airjax.data.dataset import Dataset
+from airjax.inference.infer import Reading, read
+from airjax.programs.guide import Guide
+from airjax.programs.likelihood import Likelihood
+from airjax.programs.model import Model
+
+EVALUATED = 1000  # images of each data set that progress is measured on
+LARGE = 5  # a window is large if its scale is this many prior deviations below the mean
+Row = dict[str, Any]  # of a training's metrics
+Boxes = Float[np.ndarray, "_ 4"]  # every image has its own number
+
+
+def score(reading: Reading, data: Dataset) -> dict[str, Any]:
+    """Scores a reading of a data set, as far as the set has the truth.
+
+    Returns:
+        ``elbo`` (nats an image), ``reconstruction_mse`` (a pixel), with counts also
+        ``count_accuracy`` (most probable count), ``count_accuracy_sample`` (one sample of the
+        guide) and ``confusion_matrix`` (row: true count, column: most probable), with boxes also
+        ``window_boxes`` and ``tight_boxes`` (``mean_iou`` and ``ap50`` of each).
+    """
+    error = data.images / np.float32(255) - reading.reconstruction
+    report: dict[str, Any] = {
+        "elbo": float(np.mean(reading.elbo)),
+        "reconstruction_mse": float(np.mean(error**2)),
+    }
+    if data.counts is not None:
+        count = np.asarray(reading.count)
+        sizes = range(max(data.counts.max(), reading.count_probs.shape[1] - 1) + 1)
+        report["count_accuracy"] = float(np.mean(count == data.counts))
+        report["count_accuracy_sample"] = float(np.mean(reading.sampled_count == data.counts))
+        matrix = confusion_matrix(data.counts, count, labels=list(sizes))
+        report["confusion_matrix"] = matrix.tolist()
+    if data.boxes is not None and data.counts is not None:
+        truth = [boxes[:n] for boxes, n in zip(data.boxes, data.counts, strict=True)]
+        scores = _of_present(reading.scores, reading)
+        for name in ("window_boxes", "tight_boxes"):
+            boxes = _of_present(getattr(reading, name), reading)
+            report[name] = {
+                "mean_iou": mean_iou(boxes, truth),
+                "ap50": average_precision(boxes, scores, truth),
+            }
+    return report
+
+
+def _of_present(values: Any, reading: Reading) -> list[np.ndarray]:
+    """The values of the present objects of each image."""
+    pairs = zip(np.asarray(values), np.asarray(reading.present), strict=True)
+    return [row[present] for row, present in pairs]
+
+
+def settings(
+    reading: Reading, data: Dataset, seed: int, num_paths: int, second_look: bool = False
+) -> dict[str, Any]:
+    """The settings that scores were made with, to be reported beside them."""
+    return {
+        "data": data.name,
+        "part": data.part,
+        "n": len(data),
+        "seed": seed,
+        "num_paths": num_paths,
+        "second_look": second_look,
+        "model_steps": reading.count_probs.shape[1] - 1,
+        "version": airjax.__version__,
+    }
+
+
+def iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
+    """Intersection over union of every box of ``a`` with every box of ``b``."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    intersection = np.prod(np.maximum(high - low, 0), axis=-1)
+    area_a = np.prod(a[:, 2:] - a[:, :2], axis=-1)
+    area_b = np.prod(b[:, 2:] - b[:, :2], axis=-1)
+    union = area_a[:, None] + area_b[None] - intersection
+    return intersection / np.maximum(union, np.finfo(np.float32).tiny)
+
+
+def mean_iou(found: Sequence[Boxes], truth: Sequence[Boxes]) -> float | None:
+    """IoU of each true box with the box matched to it, averaged over all true boxes.
+
+    Found and true boxes of an image are matched one to one so that the sum of IoUs is largest (the
+    Hungarian algorithm). A true box without a match counts as 0. None if there is no true box.
+    """
+    total, number = 0.0, 0
+    for f, t in zip(found, truth, strict=True):
+        overlap = iou(f, t)
+        total += overlap[linear_sum_assignment(overlap, maximize=True)].sum()
+        number += len(t)
+    return float(total / number) if number else None
+
+
+def average_precision(
+    found: Sequence[Boxes],
+    scores: Sequence[Float[np.ndarray, " _"]],
+    truth: Sequence[Boxes],
+    threshold: float = 0.5,
+) -> float | None:
+    """Average precision at an IoU threshold, as in PASCAL VOC from 2010 on.
+
+    The boxes found in all images are taken by decreasing score. Each is matched to the true box of
+    its image with the largest IoU, if that is ``threshold`` or more and the box is not matched yet.
+    The result is the area under the precision-recall curve, with precision made monotonic. None if
+    there is no true box.
+    """
+    number = sum(map(len, truth))
+    if not number:
+        return None
+    image = np.repeat(np.arange(len(found)), [len(f) for f in found])
+    row = np.concatenate([np.arange(len(f)) for f in found]) if len(found) else np.zeros(0, int)
+    order = np.argsort(-np.concatenate(list(scores)), kind="stable")
+    overlaps = [iou(f, t) for f, t in zip(found, truth, strict=True)]
+    hits = np.zeros(len(order))
+    for k, index in enumerate(order):
+        overlap = overlaps[image[index]]
+        candidates = overlap[row[index]]
+        if candidates.size and candidates.max() >= threshold:
+            hits[k] = 1
+            overlap[:, candidates.argmax()] = -1  # taken
+    recall = np.cumsum(hits) / number
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall, prepend=0) * precision))
+
+
+def evaluate_quickly(
+    model: Model, guide: Guide, data: Dataset, z_pres_prior: Float[Array, " T"]
+) -> Row:
+    """Evaluates the first images of a data set during training, with one path of the guide.
+
+    Args:
+        model: generative program.
+        guide: its guide.
+        data: of which ``EVALUATED`` images are used.
+        z_pres_prior: p_t of the model.
+
+    Returns:
+        ``elbo`` (nats an image), ``empty_elbo`` (`empty_elbo`), ``mean_count``, ``empty_objects``
+        (share of images with a present object that has no visible pixel), ``large_windows`` (share
+        of images with a present object whose scale is more than ``LARGE`` standard deviations below
+        the prior's mean) and, if counts are known, ``count_accuracy``.
+    """
+    data = data[:EVALUATED]
+    reading = read(model, guide, data.images, num_paths=1, z_pres_prior=z_pres_prior)
+    large = model.config.scale_prior_mean - LARGE * model.config.scale_prior_sd
+    row = {
+        "elbo": float(np.mean(reading.elbo)),
+        "empty_elbo": empty_elbo(data.images, model.likelihood, float(z_pres_prior[0])),
+        "mean_count": float(np.mean(reading.count)),
+        "empty_objects": float(np.mean(reading.has_empty_object)),
+        "large_windows": float(np.mean(reading.has_window_larger_than(large))),
+    }
+    if data.counts is not None:
+        row["count_accuracy"] = float(np.mean(reading.count == data.counts))
+    return row
+
+
+def empty_elbo(images: UInt8[np.ndarray, "N H W *C"], likelihood: Likelihood, p: float) -> float:
+    """The ELBO, in nats an image, of the guess that every image is empty: log p(n = 0) and the
+    log-likelihood of an empty canvas.
+
+    Args:
+        images: bytes.
+        likelihood: of the model.
+        p: the prior probability of a first object.
+    """
+    empty = np.asarray(likelihood.mean(jnp.zeros(images.shape[1:])))
+    squares = np.square(images / 255.0 - empty).sum() / len(images)
+    sd = float(likelihood.sd)
+    log_normal = -math.log(sd) - math.log(2 * math.pi) / 2
+    log_p = math.log1p(-p) if p < 1 else -math.inf
+    log_likelihood = images[0].size * log_normal - squares / (2 * sd**2)
+    return float(log_p + float(likelihood.power) * log_likelihood)

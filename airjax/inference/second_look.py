@@ -1,0 +1,173 @@
+"""A second look at the objects that the guide found: is one of them two?
+
+The guide infers an image in one pass, and may read two close objects as one. The model then
+explains the image badly. So the guide's explanation with n objects is compared with one with n + 1,
+in which one object is split in two, and each object is read again in the residual of the others.
+With L_n the ELBO of the best explanation found with n objects, and q(n) the guide's probabilities,
+
+    p(n + 1) / p(n) = q(n + 1) exp(L_{n+1}) / (q(n) exp(L_n)).
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Bool, Float, Int
+
+from airjax.programs.elbo import log_count_probs
+from airjax.programs.guide import Guide, all_on_trace
+from airjax.programs.model import Model, presence_probs, where_prior
+from airjax.programs.spatial import over_pixels, window_to_image
+
+APART = (0.12, 0.21, 0.3)  # half the distances tried between two objects, in sides of a window
+DIRECTIONS = 4  # directions tried
+SWEEPS = 2  # how often every object is read again
+
+
+class Explanation(NamedTuple):
+    """T objects that explain an image: the normal q of their places and codes, and the objects y
+    that the model draws at the means of q."""
+
+    z_where: Float[Array, "T 3"]
+    where_scale: Float[Array, "T 3"]
+    z_what: Float[Array, "T Z"]
+    what_scale: Float[Array, "T Z"]
+    y: Float[Array, "T H W *C"]
+
+
+class Explainer(NamedTuple):
+    """Explains an image in [0, 1] with the objects of two programs."""
+
+    model: Model
+    guide: Guide
+    image: Float[Array, "H W *C"]
+
+    def read(self, residual: Float[Array, "H W *C"], steps: int) -> Explanation:
+        """The objects of the guide's mean path of this number of steps, in a residual image."""
+        config = dataclasses.replace(self.guide.config, model_steps=steps)
+        guide = dataclasses.replace(self.guide, config=config)
+        sites = all_on_trace(guide, residual[None], jax.random.key(0), mean=True)
+
+        def q(name: str) -> tuple[Float[Array, "steps _"], Float[Array, "steps _"]]:
+            every = [site["fn"] for site in sites[name]]
+            variance = jnp.concatenate([each.variance for each in every])
+            return jnp.concatenate([each.mean for each in every]), jnp.sqrt(variance)
+
+        return self.drawn(*q("z_where"), *q("z_what"))
+
+    def drawn(
+        self, where: Array, where_scale: Array, what: Array, what_scale: Array
+    ) -> Explanation:
+        """The explanation with these q."""
+        y = window_to_image(where, self.model.decoder(what), self.model.config.image_size)
+        return Explanation(where, where_scale, what, what_scale, y)
+
+    def elbo(self, objects: Explanation, on: Bool[Array, " T"]) -> Float[Array, ""]:
+        """log p(x | z) at the means of q, less KL(q || p) of the objects that are on, plus log
+        p(n); in nats."""
+        likelihood, config = self.model.likelihood, self.model.config
+        log_p = likelihood(canvas(objects, on)[None]).log_prob(self.image[None]).sum()
+        q_where = dist.Normal(objects.z_where, objects.where_scale)
+        q_what = dist.Normal(objects.z_what, objects.what_scale)
+        kl = dist.kl_divergence(q_where, dist.Normal(*where_prior(config))).sum(-1)
+        kl += dist.kl_divergence(q_what, dist.Normal()).sum(-1)
+        log_p_n = log_count_probs(presence_probs(config)[:, None])[:, 0]
+        return likelihood.power * log_p - jnp.where(on, kl, 0).sum() + log_p_n[on.sum()]
+
+    def residual(self, objects: Explanation, on: Bool[Array, " T"]) -> Float[Array, "H W *C"]:
+        """The image less the objects that are on."""
+        mean, drawn = self.model.likelihood.mean, canvas(objects, on)
+        return jnp.clip(self.image - mean(drawn) + mean(jnp.zeros_like(drawn)), 0, 1)
+
+    def sweep(self, objects: Explanation, on: Bool[Array, " T"]) -> Explanation:
+        """Reads each object again, as the first object in the residual of the others; ``SWEEPS``
+        times."""
+        t = jnp.arange(len(on))
+
+        def one(i: Int[Array, ""], objects: Explanation) -> Explanation:
+            k = i % len(on)
+            return put(objects, k, self.read(self.residual(objects, on & (t != k)), 1))
+
+        return jax.lax.fori_loop(0, SWEEPS * len(on), one, objects)
+
+    def one_as_two(self, objects: Explanation, n: Int[Array, ""]) -> Explanation:
+        """The best explanation in which one of the first n objects is split in two, with codes read
+        from windows around the two. The new object has the index n."""
+        t = jnp.arange(len(objects.y))
+        angle = math.pi * jnp.arange(DIRECTIONS) / DIRECTIONS
+        side = 2 / self.model.config.scale_prior_mean  # of a window, where the image's is 2
+        apart = side * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+        shifts = (jnp.array(APART)[:, None, None] * apart).reshape(-1, 2)
+
+        def split(k: Int[Array, ""], shift: Float[Array, "2"]) -> Explanation:
+            centre, parts = -objects.z_where[k, 1:] / objects.z_where[k, 0], objects
+            for index, place in ((k, centre + shift), (n, centre - shift)):
+                residual = self.residual(parts, (t < n) & (t != index))
+                parts = put(parts, index, self.at(place, objects.where_scale[k], residual))
+            return parts
+
+        def value(pair: tuple[Int[Array, ""], Float[Array, "2"]]) -> Float[Array, ""]:
+            return jnp.where(pair[0] < n, self.elbo(split(*pair), t <= n), -jnp.inf)
+
+        pairs = jnp.repeat(t, len(shifts)), jnp.tile(shifts, (len(t), 1))
+        best = jax.lax.map(value, pairs).argmax()  # one by one: bounds the memory
+        return split(*(each[best] for each in pairs))
+
+    def at(
+        self, place: Float[Array, "2"], scale: Float[Array, "3"], residual: Array
+    ) -> Explanation:
+        """The object that the guide reads from a window of the prior's size at a place."""
+        s = where_prior(self.model.config)[0][:1]
+        z_where = jnp.concatenate([s, -s * place])[None]
+        networks, images = self.guide.networks, self.guide.likelihood.foreground(residual)[None]
+        what = self.guide.encode(networks, networks.rnn.initial_state, z_where, images)
+        return self.drawn(z_where, scale[None], *what)
+
+    def without_one(self, objects: Explanation, on: Bool[Array, " T"]) -> Explanation:
+        """These objects without the one that explains least, which becomes the last."""
+        t = jnp.arange(len(on))
+        values = jax.vmap(lambda k: self.elbo(objects, on & (t != k)))(t)
+        best = jnp.where(on, values, -jnp.inf).argmax()
+        order = jnp.argsort(jnp.where(t == best, len(on), t))
+        return jax.tree.map(lambda x: x[order], objects)
+
+
+def put(objects: Explanation, k: Int[Array, ""], one: Explanation) -> Explanation:
+    """The explanation with object k replaced."""
+    return jax.tree.map(lambda x, new: x.at[k].set(new[0]), objects, one)
+
+
+def canvas(objects: Explanation, on: Bool[Array, " T"]) -> Float[Array, "H W *C"]:
+    """The sum of the objects that are on."""
+    return jnp.where(over_pixels(on, objects.y), objects.y, 0).sum(0)
+
+
+def refined(
+    model: Model, guide: Guide, image: Float[Array, "H W *C"], log_q_n: Float[Array, " counts"]
+) -> tuple[Float[Array, " counts"], Explanation]:
+    """The probability of each count, and the objects of the best explanation with the most probable
+    count, which come first. Nothing changes if the guide finds no object, or T.
+
+    Args:
+        model: trained generative program.
+        guide: trained guide; one that reads codes off windows.
+        image: in [0, 1].
+        log_q_n: the guide's log-probability of each count.
+    """
+    explainer, n = Explainer(model, guide, image), log_q_n.argmax()
+    steps = model.config.model_steps
+    t = jnp.arange(steps)
+    as_read = explainer.read(image, steps)
+    more = explainer.sweep(explainer.one_as_two(as_read, n), t <= n)
+    # as many objects as were read, found in the same way: both counts get the same effort
+    others = explainer.sweep(explainer.without_one(more, t <= n), t < n)
+    possible = (n > 0) & (n < steps)
+    elbo = jnp.stack([explainer.elbo(as_read, t < n), explainer.elbo(others, t < n)])
+    elbo = jnp.where(possible | (jnp.arange(2) == 0), elbo, -jnp.inf)
+    gain = jnp.where(possible, explainer.elbo(more, t <= n) - elbo.max(), 0)
+    probs = jax.nn.softmax(log_q_n + gain * (jnp.arange(steps + 1) == n + 1))
+    best = jnp.where(probs.argmax() > n, 2, elbo.argmax())
+    return probs, jax.tree.map(lambda *x: jnp.stack(x)[best], as_read, others, more)

@@ -1,0 +1,1 @@
+"""Training: one step, the loop, and the folder that a run is kept in."""

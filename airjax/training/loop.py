@@ -1,0 +1,160 @@
+"""The one training loop: steps in chunks, progress, collapse and restart, interruption."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from airjax.config import Config
+from airjax.console import TrainingProgress
+from airjax.data.dataset import Dataset
+from airjax.inference.metrics import Row
+from airjax.interrupt import Interrupt
+from airjax.training.collapse import collapse
+from airjax.training.trainer import Trainer, TrainState
+
+
+class Record:
+    """What is kept of a training. This one keeps it in memory; subclasses also write it somewhere.
+
+    Attributes:
+        rows: the metrics since the last restart, see `airjax.training.trainer.Trainer.run`.
+    """
+
+    rows: list[Row]
+
+    def __init__(self):
+        self.rows = []
+        self._restarts = 0
+
+    @property
+    def restarts(self) -> int:
+        """The number of trainings that collapsed before this one."""
+        return self._restarts
+
+    def start(self, trainer: Trainer) -> TrainState:
+        """The state to train from; called before the first chunk, and again after a restart."""
+        return trainer.init()
+
+    def add(self, trainer: Trainer, state: TrainState, row: Row) -> None:
+        """Keeps the metrics of a chunk."""
+        self.rows.append(row)
+
+    def save(self, state: TrainState) -> None:
+        """Keeps a state that training can be resumed from."""
+
+    def restart(self, why: str) -> None:
+        """Puts the training so far aside."""
+        self.rows = []
+        self._restarts += 1
+
+    def stop(self) -> None:
+        """Called when the training, or one before a restart, has ended."""
+
+
+class Outcome(NamedTuple):
+    """How a training ended.
+
+    Attributes:
+        trainer: makes programs of the state.
+        state: after the last step taken.
+        collapsed: what is wrong with the training, or None.
+        restarting: whether it has to be started again with another seed.
+        signum: number of the signal that ended it, or None.
+        is_complete: whether all steps were taken.
+    """
+
+    trainer: Trainer
+    state: TrainState
+    collapsed: str | None
+    restarting: bool
+    signum: int | None
+    is_complete: bool
+
+
+def train(
+    config: Config,
+    images: UInt8[np.ndarray, "N H W *C"],
+    watched: Mapping[str, Dataset],
+    record: Record,
+    *,
+    report: Callable[[str], None],
+    show_progress: bool = True,
+    callback: Callable[[Row], bool | None] | None = None,
+    ends_process: bool = False,
+) -> Outcome:
+    """Trains until all steps are taken, a signal arrives, or the callback ends it. A training that
+    has collapsed starts again with another seed, as often as the settings allow.
+
+    Args:
+        config: of the run, with all settings decided (`airjax.training.resolve`).
+        images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, to train on.
+        watched: data sets that are evaluated on the way; collapse is judged on ``test``.
+        record: what is kept, and where training starts.
+        report: called with each line about a collapse, a restart or skipped steps.
+        show_progress: whether progress is shown on the console.
+        callback: called with each row of metrics; ends the training by returning True.
+        ends_process: whether a second signal ends the process at once.
+    """
+    with Interrupt(ends_process) as interrupt:
+        while True:
+            trainer = Trainer(config.restarted(record.restarts), images)
+            try:
+                with TrainingProgress(config.train) if show_progress else nullcontext() as bar:
+                    outcome = _attempt(
+                        trainer, config, watched, record, report, callback, interrupt, bar
+                    )
+            finally:
+                record.stop()
+            if not outcome.restarting or outcome.collapsed is None:
+                return outcome
+            record.restart(outcome.collapsed)
+            seed, most = config.restarted(record.restarts).train.seed, config.tries.restarts
+            report(f"starting again with seed {seed} (restart {record.restarts} of at most {most})")
+            if outcome.signum is not None:
+                return outcome
+
+
+def _attempt(
+    trainer: Trainer,
+    config: Config,
+    watched: Mapping[str, Dataset],
+    record: Record,
+    report: Callable[[str], None],
+    callback: Callable[[Row], bool | None] | None,
+    interrupt: Interrupt,
+    bar: TrainingProgress | None,
+) -> Outcome:
+    """One training, until it ends or has to be started again."""
+    steps, state = config.train.num_steps, record.start(trainer)
+    last = record.rows[-1] if record.rows else {"skipped_steps": 0, "seconds": 0.0}
+    skipped, seconds = last["skipped_steps"], last["seconds"]
+    collapsed = collapse(record.rows, config) if record.rows else None
+    reported, restarting, ended = False, False, False
+    for after, row in trainer.run(state, watched, seconds):
+        state, step = after, row["step"]
+        record.add(trainer, state, row)
+        if bar is not None:
+            bar.show(row)
+        if row["skipped_steps"] > skipped:
+            report(f"step {step}: skipped {row['skipped_steps'] - skipped} non-finite steps")
+            skipped = row["skipped_steps"]
+        collapsed = collapse(record.rows, config)
+        if collapsed is not None and not reported:
+            reported, restarting = True, record.restarts < config.tries.restarts
+            report(f"step {step}: collapsed: {collapsed}")
+            if not restarting:
+                report("no restart is left: the training continues")
+        ended = callback is not None and callback(row) is True
+        if restarting and not ended:
+            break
+        ended = ended or (step < steps and interrupt.signum is not None)
+        if ended or step == steps or step % config.progress.save_every == 0:
+            record.save(state)
+        if ended:
+            break
+    restarting = restarting and not ended
+    complete = int(state.step) == steps and not restarting
+    return Outcome(trainer, state, collapsed, restarting, interrupt.signum, complete)

@@ -1,0 +1,71 @@
+"""The record of a training in the folder of its run: metrics, checkpoints, TensorBoard events."""
+
+from airjax.console import report
+from airjax.data.dataset import Dataset
+from airjax.inference.metrics import Row
+from airjax.training import tensorboard
+from airjax.training.checkpoint import Checkpoints
+from airjax.training.loop import Record
+from airjax.training.runs import Run
+from airjax.training.trainer import Trainer, TrainState
+
+
+class RunRecord(Record):
+    """Keeps a training in a run's folder, and continues from the newest checkpoint there.
+
+    Args:
+        run: whose folder it is.
+        held_out: images that are drawn for TensorBoard.
+    """
+
+    def __init__(self, run: Run, held_out: Dataset):
+        super().__init__()
+        self.run, self.held_out = run, held_out
+        self.events: tensorboard.Events | None = None
+
+    @property
+    def restarts(self) -> int:
+        """The number of trainings that collapsed before this one."""
+        return len(self.run.restarts())
+
+    def start(self, trainer: Trainer) -> TrainState:
+        """The newest checkpoint, or the state before the first step."""
+        first = trainer.init()
+        state, damaged = self.checkpoints.newest(first)
+        for line in damaged:
+            report(f"{line}; put aside, continuing from an earlier one")
+        state = first if state is None else state
+        step = int(state.step)
+        self.rows = self.run.cut(step)
+        if step or damaged:
+            report(f"continuing from step {step}")
+        if self.run.config.progress.tensorboard:
+            self.events = tensorboard.Events(self.run, trainer, self.held_out, step)
+        return state
+
+    def add(self, trainer: Trainer, state: TrainState, row: Row) -> None:
+        """Appends to the metrics."""
+        super().add(trainer, state, row)
+        self.run.append(row)
+        if self.events is not None:
+            self.events.show(state, row)
+
+    def save(self, state: TrainState) -> None:
+        """Writes a checkpoint."""
+        self.checkpoints.save(state, self.run.config)
+
+    def restart(self, why: str) -> None:
+        """Adds the training so far to the run's restarts."""
+        self.run.restart(self.rows, why)
+        self.rows = []
+
+    def stop(self) -> None:
+        """Closes the events."""
+        if self.events is not None:
+            self.events.close()
+            self.events = None
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Those since the last restart."""
+        return Checkpoints(self.run.checkpoints)

@@ -1,0 +1,259 @@
+"""A run's folder: what was asked for, how it went, and what was learned.
+
+``config.json``, ``data.json`` (the fingerprint of the images), ``metrics.jsonl`` (a row for each
+chunk of steps, see `airjax.training.trainer`), ``checkpoints/``, ``restarts.json`` (trainings that
+collapsed), ``model/``, ``figures/``, ``evaluation.json``, ``tensorboard/`` on request.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from airjax import data, storage
+from airjax.config import RUNS, Config
+from airjax.config_file import from_json, to_json
+from airjax.data.dataset import Dataset
+from airjax.errors import InputError
+from airjax.programs.guide import Guide
+from airjax.programs.model import Model
+from airjax.training.checkpoint import load_model, save_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """An existing run's folder and settings."""
+
+    path: Path
+    config: Config
+
+    @classmethod
+    def create(cls, config: Config, path: Path | None = None) -> "Run":
+        """Makes a folder for a new run: ``path``, or ``runs/<data>-<time>``.
+
+        Raises:
+            InputError: if ``path`` exists, or cannot be made.
+        """
+        name = f"{Path(config.train.data).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = path or _unused(RUNS / name)
+        try:
+            folder.mkdir(parents=True)
+            storage.write_file(folder / "config.json", to_json(config).encode())
+        except FileExistsError:
+            rule = "must be a new folder (nothing is overwritten)"
+            raise InputError("out", rule, folder) from None
+        except OSError as error:
+            raise InputError("out", f"cannot be written ({error.strerror})", folder) from None
+        return cls(folder, config)
+
+    @classmethod
+    def inside(cls, path: Path, config: Config) -> "Run":
+        """The run in this folder of another run; created where it does not exist."""
+        path.mkdir(exist_ok=True)
+        if not (path / "config.json").exists():
+            storage.write_file(path / "config.json", to_json(config).encode())
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path, argument: str = "run") -> "Run":
+        """The run in a folder; ``argument`` names it in errors.
+
+        Raises:
+            InputError: if there is none, or its settings cannot be read.
+        """
+        file = path / "config.json"
+        try:
+            text = file.read_text()
+        except (OSError, UnicodeDecodeError):
+            rule = "must be the folder of a run (one with a config.json)"
+            raise InputError(argument, rule, path) from None
+        return cls(path, from_json(Config, text, str(file)))
+
+    @classmethod
+    def all(cls, folder: Path) -> "list[Run]":
+        """The runs in a folder of runs, oldest first. Other folders, and runs whose settings cannot
+        be read, are left out."""
+        found: list[Run] = []
+        for file in folder.glob("*/config.json"):
+            with contextlib.suppress(InputError):
+                found.append(cls.open(file.parent))
+        return sorted(found, key=lambda run: (run.path / "config.json").stat().st_mtime_ns)
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the run's figures."""
+        return self.path / "figures"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints since the last restart."""
+        n = len(self.restarts())
+        return self.path / "checkpoints" / f"restart_{n}" if n else self.path / "checkpoints"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training and evaluation are complete; evaluation.json is written last. (A model
+        that was imported has no metrics.)"""
+        unscored = (self.path / "metrics.jsonl").exists() and not (
+            self.path / "evaluation.json"
+        ).exists()
+        return (self.path / "model").exists() and not unscored
+
+    @property
+    def state(self) -> str:
+        """``finished``, ``training`` (a process is training in its folder) or ``stopped``."""
+        if self.is_finished:
+            return "finished"
+        try:
+            with self.locked():
+                return "stopped"
+        except InputError:
+            return "training"
+
+    def write(self, name: str, text: str) -> None:
+        """Writes or replaces a file of the run; an interruption leaves it whole."""
+        storage.write_file(self.path / name, text.encode())
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds a row to the metrics."""
+        storage.append(self.path / "metrics.jsonl", json.dumps(row))
+
+    def restarts(self) -> list[dict[str, Any]]:
+        """The trainings that collapsed: ``seed``, ``why``, ``rows`` (the metrics) of each."""
+        return self._json("restarts.json") if (self.path / "restarts.json").exists() else []
+
+    def restart(self, rows: list[dict[str, Any]], why: str) -> None:
+        """Adds the training so far to `restarts`; the next one starts from the beginning."""
+        seed = self.attempt_config().train.seed
+        record = [*self.restarts(), {"seed": seed, "why": why, "rows": rows}]
+        self.write("restarts.json", json.dumps(record, indent=2) + "\n")
+
+    def attempt_config(self) -> Config:
+        """The settings of the current attempt: after a restart, those with another seed."""
+        return self.config.restarted(len(self.restarts()))
+
+    def report(self) -> dict[str, Any]:
+        """The final scores on held-out images, see `airjax.inference.metrics.score`."""
+        return self._json("evaluation.json")
+
+    def adopt(self, other: Path) -> None:
+        """Copies the results of a finished run."""
+        for name in ("metrics.jsonl", "model", "figures", "evaluation.json"):
+            if (self.path / name).exists():  # from before an interruption
+                continue
+            temporary = self.path / f".{name}.{os.getpid()}.tmp"
+            if (other / name).is_dir():
+                shutil.copytree(other / name, temporary)
+            else:
+                shutil.copy(other / name, temporary)
+            os.rename(temporary, self.path / name)
+
+    def check_data(self, images: Dataset) -> None:
+        """Stores the fingerprint of the training images, or compares it with the stored one.
+
+        Raises:
+            InputError: if the run was started with other images.
+        """
+        digest = hashlib.sha256(np.ascontiguousarray(images.images).data).hexdigest()
+        found = {"name": images.name, "shape": list(images.images.shape), "sha256": digest}
+        if not (self.path / "data.json").exists():
+            self.write("data.json", json.dumps(found, indent=2) + "\n")
+            return
+        want = self._json("data.json")
+        if found != want:
+            rule = f"must be the images that the run was started with, {want}"
+            raise InputError("data", rule, found)
+
+    def _json(self, name: str) -> Any:
+        """The content of a file that `write` wrote."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(str(self.path / name), f"must be readable JSON: {error}") from None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The metrics so far; an incomplete last line is ignored.
+
+        Raises:
+            InputError: if there are none.
+        """
+        try:
+            lines = (self.path / "metrics.jsonl").read_text().splitlines(keepends=True)
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except (OSError, ValueError) as error:
+            name = str(self.path / "metrics.jsonl")
+            raise InputError(name, f"must be rows of JSON: {error}") from None
+
+    def cut(self, step: int) -> list[dict[str, Any]]:
+        """Drops the metrics after a step that training continues from; returns the others."""
+        if not (self.path / "metrics.jsonl").exists():
+            return []
+        rows = [row for row in self.rows() if row["step"] <= step]
+        self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """A context in which no other process can train in this folder.
+
+        Raises:
+            InputError: if another process is training here.
+        """
+        with open(self.path / "config.json") as file:
+            try:
+                # released even if the process is killed
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                rule = "must not be in use: another process trains there"
+                raise InputError("resume", rule, self.path) from None
+            storage.sweep(self.path)
+            yield
+
+    def save(self, model: Model, guide: Guide) -> None:
+        """Writes the trained programs, unless they are there already."""
+        if not (self.path / "model").exists():
+            save_model(self.path / "model", model, guide)
+
+    def load(self) -> tuple[Model, Guide]:
+        """Reads the trained programs."""
+        return load_model(self.path / "model")
+
+    def data(self, name: str | None, part: data.Part | None, data_dir: Path | None) -> Dataset:
+        """A data set for evaluation; the run's held-out images by default.
+
+        Args:
+            name: of a data set or file; the run's own when None.
+            part: of it; when None the test part, or all of a file that is not the run's own.
+
+        Raises:
+            InputError: if there is no such data, or its images have another size than the model's.
+        """
+        own = name is None or name == self.config.train.data or _same(name, self.config.train.data)
+        name = self.config.train.data if name is None else name
+        part = part or ("test" if own or name in data.DATASETS else "all")
+        loaded = data.load(name, part, data_dir, self.config.pictures)
+        if loaded.image_shape != self.config.model.image_shape:
+            rule = f"must have images of the model's size {self.config.model.image_shape}"
+            raise InputError("data", rule, loaded.image_shape)
+        return loaded
+
+
+def _same(a: str, b: str) -> bool:
+    return Path(a).exists() and Path(b).exists() and Path(a).samefile(b)
+
+
+def _unused(path: Path) -> Path:
+    """``path``, or with a number behind it where that exists."""
+    candidate, number = path, 2
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate

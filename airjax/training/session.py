@@ -1,0 +1,215 @@
+"""A training from its data to its figures: what ``airjax train`` does, as a Python function.
+
+    session = Session.begin("PICTURES", out="runs/cells")
+    session.train()
+
+and after an interruption ``Session.resume("runs/cells").train()``. Modules that are needed only at
+the end, and slow to import, are imported there: the first step comes sooner.
+"""
+
+import json
+import math
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from airjax import data
+from airjax.config import Config, TriesConfig
+from airjax.console import console, report, report_tables, seeds_table
+from airjax.data.dataset import Dataset
+from airjax.data.folder import Broken
+from airjax.errors import InputError
+from airjax.inference.infer import read
+from airjax.training import loop, tensorboard
+from airjax.training.record import RunRecord
+from airjax.training.resolve import resolved
+from airjax.training.runs import Run
+
+NUM_PATHS, SEED = 10, 0  # of the evaluation at the end
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run and its data.
+
+    Attributes:
+        run: the run's folder and settings.
+        train_data: images to train on.
+        held_out: images that the training is evaluated on.
+    """
+
+    run: Run
+    train_data: Dataset
+    held_out: Dataset
+
+    @classmethod
+    def begin(
+        cls,
+        name: str | Path,
+        config: Config | None = None,
+        *,
+        out: str | Path | None = None,
+        object_size: float | str | None = None,
+        data_dir: Path | None = None,
+        strict: bool = False,
+    ) -> "Session":
+        """Reads the data, decides what is left open in the settings, and creates the run.
+
+        Args:
+            name: name of a data set, or path of an .npz of images or of a folder of pictures.
+            config: settings; those that are ``auto`` or None are decided from the data.
+            out: folder for the run, a new one (default: runs/<data>-<time>).
+            object_size: typical larger side of an object in pixels, or "auto".
+            data_dir: folder with MNIST's files.
+            strict: stop at a picture that cannot be read, instead of leaving it out.
+
+        Raises:
+            InputError: if the data cannot be read, a setting breaks a rule, or ``out`` exists.
+        """
+        config = config or Config()
+        config = replace(config, train=replace(config.train, data=str(name)))
+        if config.progress.tensorboard:
+            tensorboard.check_installed()
+        config, train_data, held_out = _read(config, data_dir, strict)
+        config, decisions = resolved(config, train_data.images, object_size)
+        if decisions:
+            report(f"decided from the data: {', '.join(decisions)}")
+        run = Run.create(config, None if out is None else Path(out))
+        return cls(run, train_data, held_out)
+
+    @classmethod
+    def resume(
+        cls, run: "str | Path | Run", data_dir: Path | None = None, strict: bool = False
+    ) -> "Session":
+        """The session of a run that is not finished; its settings are those of the run.
+
+        Raises:
+            InputError: if there is no such run, it is finished, or its data cannot be read.
+        """
+        opened = run if isinstance(run, Run) else Run.open(Path(run), "resume")
+        if opened.is_finished:
+            raise InputError("resume", "must be a run that is not finished", opened.path)
+        if opened.config.progress.tensorboard:
+            tensorboard.check_installed()
+        return cls(opened, *_read(opened.config, data_dir, strict)[1:])
+
+    def train(self, ends_process: bool = False) -> int | None:
+        """Trains from the newest checkpoint or from the start, then evaluates and draws.
+
+        Args:
+            ends_process: whether a second signal (Ctrl-C) ends the process at once.
+
+        Returns:
+            number of the signal that the training was stopped by, after a checkpoint of the last
+            step taken; None where there was none.
+
+        Raises:
+            InputError: if the data differ from those that the run was started with, or another
+                process is training in its folder.
+        """
+        with self.run.locked():
+            self.run.check_data(self.train_data)
+            if self.run.config.tries.seeds > 1:
+                return self._train_seeds(ends_process)
+            return self._train_once(ends_process)
+
+    def _train_once(self, ends_process: bool) -> int | None:
+        run, config = self.run, self.run.config.train
+        report(
+            f"training on {len(self.train_data)} images of {self.train_data.name}, "
+            f"{config.num_steps} steps of {config.batch_size}, seed {config.seed}; "
+            f"{len(self.held_out)} images held out"
+        )
+        watched = {"test": self.held_out, "train": self.train_data}
+        outcome = loop.train(
+            run.config, self.train_data.images, watched, RunRecord(run, self.held_out),
+            report=report, ends_process=ends_process,
+        )  # fmt: skip
+        if outcome.is_complete:
+            self._finish(outcome)
+        else:
+            command = f"airjax train --resume {shlex.quote(str(run.path))}"
+            step = 0 if outcome.restarting else int(outcome.state.step)
+            report(f"stopped at step {step}, everything is saved: {command}")
+        return outcome.signum
+
+    def _train_seeds(self, ends_process: bool) -> int | None:
+        """Trains each seed in a run of its own inside the run, and keeps the one with the best ELBO
+        on held-out images; labels are not used."""
+        run, tries, reports = self.run, self.run.config.tries, {}
+        first = run.config.train.seed
+        for seed in range(first, first + tries.seeds):
+            config = replace(run.config.train, seed=seed)
+            one = replace(run.config, train=config, tries=TriesConfig(restarts=tries.restarts))
+            part = Run.inside(run.path / f"seed_{seed}", one)
+            if not part.is_finished:
+                signum = replace(self, run=part).train(ends_process)
+                if signum is not None:
+                    return signum
+            reports[seed] = part.report() | {"restarts": len(part.restarts())}
+        elbos = {seed: report["elbo"] for seed, report in reports.items()}
+        best = max(elbos, key=lambda seed: elbos[seed] if math.isfinite(elbos[seed]) else -math.inf)
+        run.write("seeds.json", json.dumps({"best": best, "seeds": reports}, indent=2) + "\n")
+        run.adopt(run.path / f"seed_{best}")
+        console.print(seeds_table(reports, best))
+        report(f"model      {run.path / 'model'}")
+        return None
+
+    def _finish(self, outcome: loop.Outcome) -> None:
+        """Saves the model, evaluates it on the held-out images, and draws."""
+        from airjax.inference import plots
+        from airjax.inference.metrics import score, settings
+
+        run, held_out = self.run, self.held_out
+        programs = outcome.trainer.programs(outcome.state)
+        run.save(*programs)
+        reading = read(*programs, held_out.images, SEED, NUM_PATHS)
+        scores = score(reading, held_out)
+        scores["settings"] = settings(reading, held_out, SEED, NUM_PATHS)
+        rows = run.rows()
+        samples = plots.prior_samples(programs[0], "scene", 10, run.config.train.seed)
+        figures = {
+            "curves.png": plots.curves(rows),
+            "reconstructions.png": plots.reconstructions(held_out, reading),
+            "samples.png": samples,
+        }
+        paths = [plots.save(figure, run.figures / name) for name, figure in figures.items()]
+        run.write("evaluation.json", json.dumps(scores, indent=2) + "\n")
+        console.print(*report_tables(scores), sep="\n")
+        seconds, compiling = rows[-1]["seconds"], rows[0]["compile_seconds"]
+        report(f"trained for {seconds:.0f} s after {compiling:.0f} s of compilation")
+        if outcome.collapsed is not None:
+            report(f"this training has collapsed: {outcome.collapsed}")
+        report(f"model      {run.path / 'model'}")
+        for path in paths:
+            report(f"picture    {path}")
+
+
+def _read(config: Config, data_dir: Path | None, strict: bool) -> tuple[Config, Dataset, Dataset]:
+    """The images to train on and those held out, and the settings with all decided that concerns
+    picture files."""
+    name, pictures = config.train.data, config.pictures
+    if name in data.DATASETS or not Path(name).is_dir():
+        parts: list[Any] = [data.load(name, part, data_dir, pictures) for part in ("train", "test")]
+        return config, parts[0], parts[1]
+    parts, pictures, broken = data.load_folder(Path(name), pictures, "train", "test")
+    report_broken(broken, strict)
+    number, kind = sum(map(len, parts)), "crops" if pictures.crop else "pictures"
+    report(
+        f"{number} {kind}; inverted: {pictures.invert} (--invert); "
+        f"in colour: {pictures.colour} (--colour)"
+    )
+    return replace(config, pictures=pictures), parts[0], parts[1]
+
+
+def report_broken(broken: list[Broken], strict: bool) -> None:
+    """Names the files that cannot be read.
+
+    Raises:
+        InputError: if there is one and ``strict`` holds.
+    """
+    for path, why in broken:
+        if strict:
+            raise InputError(str(path), f"cannot be read ({why})")
+        report(f"left out: {path} cannot be read ({why})", to_stderr=True)

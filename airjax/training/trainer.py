@@ -1,0 +1,254 @@
+"""The state of training, one pure step, and compiled chunks of steps."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, UInt8, UInt32
+from numpyro.infer import SVI
+from numpyro.infer.elbo import ELBO
+from numpyro.infer.svi import SVIState
+
+from airjax.config import Config, ModelConfig
+from airjax.data.dataset import Dataset
+from airjax.inference.metrics import Row, evaluate_quickly
+from airjax.programs.elbo import ESTIMATORS, ScoreELBO
+from airjax.programs.guide import Guide
+from airjax.programs.model import Model, presence_probs
+from airjax.programs.untrained import untrained
+from airjax.trace_cache import described, traced
+from airjax.training.schedules import annealed, exploration, mean_params, optimizer
+
+# fewer copies of the weights in a loop: steps are about 3 % faster, with the same results
+FEWER_COPIES: dict[str, str | bool] = {"xla_cpu_copy_insertion_use_region_analysis": True}
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes: equal states lead to equal trainings.
+
+    Attributes:
+        svi: parameters, optimiser state and random key, in NumPyro's form.
+        step: number of steps taken.
+        skipped_steps: how many of them were not finite, and were skipped.
+    """
+
+    svi: SVIState
+    step: Int[Array, ""]
+    skipped_steps: Int[Array, ""]
+
+    @property
+    def is_finite(self) -> Bool[Array, ""]:
+        """Whether the optimiser state is finite. A value that is not finite stays in Adam's means
+        for ever."""
+        leaves = jax.tree.leaves(self.svi.optim_state)
+        return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
+
+
+def to_unit(images: UInt8[Array, "N H W *C"]) -> Float[Array, "N H W *C"]:
+    """Bytes to intensities in [0, 1]."""
+    return images.astype(jnp.float32) / 255
+
+
+class Trainer:
+    """Runs SVI on images that stay on the device as bytes.
+
+    Args:
+        config: of the run.
+        images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, to train on.
+        elbo: the estimator (default: the config's).
+    """
+
+    def __init__(
+        self, config: Config, images: UInt8[np.ndarray, "N H W *C"], elbo: ELBO | None = None
+    ):
+        self.config = config
+        self.images = jnp.asarray(images)
+        particles = config.estimator.particles
+        elbo = elbo or ESTIMATORS[config.train.estimator](num_particles=particles)
+        score = isinstance(elbo, ScoreELBO)
+        baseline = score and config.estimator.baselines
+        model, guide = untrained(config.model, config.train.seed, baseline)
+        likelihood = model.likelihood.with_mean_of(images)
+        self.model = dataclasses.replace(model, likelihood=likelihood)
+        self.guide = dataclasses.replace(guide, likelihood=likelihood)
+        self.svi = SVI(self.model, self.guide, optimizer(config, score), elbo)
+
+    def init(self) -> TrainState:
+        """The state before the first step."""
+
+        def init(
+            programs: tuple[Model, Guide],
+            seed: UInt32[ArrayLike, ""],
+            images: UInt8[Array, "N H W *C"],
+        ) -> tuple[Any, SVIState]:
+            # networks are arguments: as constants they would be compiled, which takes seconds.
+            # One step of the programs has all parameters.
+            one = dataclasses.replace(self.config.model, model_steps=1)
+            model, guide = (dataclasses.replace(program, config=one) for program in programs)
+            svi = SVI(model, guide, self.svi.optim, self.svi.loss)
+            key = jax.random.fold_in(jax.random.key(seed), 1)
+            state = svi.init(key, to_unit(images[:1]))
+            return svi.constrain_fn, state  # init also determines the constraints
+
+        programs, seed = (self.model, self.guide), np.uint32(self.config.train.seed)
+        self.svi.constrain_fn, svi = eqx.filter_jit(init)(programs, seed, self.images)
+        return TrainState(svi, jnp.array(0), jnp.array(0))
+
+    def prior(self, step: ArrayLike) -> Float[Array, " T"]:
+        """The prior's p_t at a step of training."""
+        return presence_probs(self.config.model, annealed(self.config, step))
+
+    def step(
+        self, state: TrainState, images: UInt8[Array, "N H W *C"]
+    ) -> tuple[TrainState, Float[Array, ""]]:
+        """One step on a mini-batch drawn from ``images``; also the mean ELBO of its images."""
+        size = self.config.train.batch_size
+        key, noise = jax.random.split(state.svi.rng_key)
+        rows = jax.random.randint(key, (size,), 0, len(images))
+        svi, loss = self.svi.update(
+            state.svi._replace(rng_key=noise),
+            to_unit(images[rows]),
+            z_pres_prior=self.prior(state.step),
+            exploration=exploration(self.config, state.step),
+        )
+        return state._replace(svi=svi, step=state.step + 1), -loss / size
+
+    def careful_step(
+        self, state: TrainState, images: UInt8[Array, "N H W *C"]
+    ) -> tuple[TrainState, Float[Array, ""]]:
+        """`step`, but a step that is not finite is skipped and counted: only the random key
+        changes, not even the step of the schedule."""
+        after, elbo = self.step(state, images)
+        finite = jnp.isfinite(elbo) & after.is_finite
+        optim_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            after.svi.optim_state, state.svi.optim_state,
+        )  # fmt: skip
+        svi = after.svi._replace(optim_state=optim_state)
+        return after._replace(svi=svi, skipped_steps=state.skipped_steps + ~finite), elbo
+
+    def chunk(
+        self,
+        state: TrainState,
+        images: UInt8[Array, "N H W *C"],
+        steps: Int[Array, ""],
+        careful: bool = False,
+    ) -> tuple[TrainState, Float[Array, ""]]:
+        """Several steps, and the mean of their ELBOs.
+
+        The mean is NaN if one of the ELBOs, or the state afterwards, is not finite: the chunk is
+        then repeated with ``careful`` steps, and the mean is that of the finite ELBOs. (A check in
+        each step would cost a tenth of its time, since the optimiser has to wait for the last
+        gradient.) The number of steps is traced, so that a shorter last chunk does not compile
+        again: hence a `fori_loop` and not a `scan`.
+        """
+        step = self.careful_step if careful else self.step
+
+        def body(_, carry):
+            state, total, n = carry
+            state, elbo = step(state, images)
+            counts = jnp.isfinite(elbo) if careful else True
+            return state, total + jnp.where(counts, elbo, 0.0), n + counts
+
+        start = (state, jnp.array(0.0), jnp.array(0))
+        state, total, n = jax.lax.fori_loop(0, steps, body, start)
+        return state, jnp.where(jnp.isfinite(total) & state.is_finite, total / n, jnp.nan)
+
+    def compiled(self, state: TrainState) -> Callable[..., tuple[TrainState, Float[Array, ""]]]:
+        """`chunk`, compiled for states like this one and for the training images."""
+        args = (state, self.images, jnp.array(0))
+        config = dataclasses.replace(self.config.train, seed=0)  # the seed is in the state
+        config = dataclasses.replace(self.config, train=config)
+        likelihood = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self.model.likelihood)]
+        code = described(type(self)), described(self.svi.loss)
+        chunk = traced(self.chunk, args, (state, 0.0), *code, config, likelihood)
+        lowered = jax.jit(chunk).lower(*args)
+        try:
+            return lowered.compile(compiler_options=FEWER_COPIES)
+        except jax.errors.JaxRuntimeError:  # this XLA does not have the option
+            return lowered.compile()
+
+    def programs(self, state: TrainState, config: ModelConfig | None = None) -> tuple[Model, Guide]:
+        """Model and guide with the state's mean parameters as their networks' weights.
+
+        Args:
+            state: of the training.
+            config: of the programs (default: the run's, with the count prior of the state's step).
+        """
+        assert self.svi.constrain_fn is not None  # by `init`
+        params = self.svi.constrain_fn(mean_params(state.svi.optim_state))
+        if config is None:
+            prior = float(annealed(self.config, state.step))
+            config = dataclasses.replace(self.config.model, z_pres_prior=prior)
+        decoder = eqx.combine(params["decoder$params"], self.model.decoder)
+        networks = eqx.combine(params["guide$params"], self.guide.networks)
+        baseline = self.guide.baseline
+        if baseline is not None:
+            baseline = eqx.combine(params["baseline$params"], baseline)
+        likelihood = self.model.likelihood
+        if "likelihood$params" in params:
+            likelihood = eqx.combine(params["likelihood$params"], likelihood)
+        guide = type(self.guide)(config, networks, likelihood, baseline)
+        return Model(config, decoder, likelihood), guide
+
+    def run(
+        self,
+        state: TrainState,
+        watched: Mapping[str, Dataset] | None = None,
+        seconds: float = 0.0,
+    ) -> Iterator[tuple[TrainState, Row]]:
+        """Trains to the last step, chunk by chunk; yields state and row of metrics after each.
+
+        Where chunks end depends on the settings only, so that a resumed run has the same rows as an
+        uninterrupted one.
+
+        Args:
+            state: to train from.
+            watched: data sets that are evaluated on the way, by name.
+            seconds: training time of the state so far.
+
+        Yields:
+            the state, and a row with ``step``, ``seconds`` (training time so far, without
+            compilation and evaluation), ``elbo`` (mean over the chunk, nats an image),
+            ``skipped_steps`` (so far) and ``images_per_second``. The first row also has
+            ``compile_seconds``. Every ``eval_every`` steps, and at the end, a row has what
+            `airjax.inference.metrics.evaluate_quickly` finds in each watched data set, for example
+            ``test_elbo``.
+        """
+        train, progress = self.config.train, self.config.progress
+        every = (progress.progress_every, progress.eval_every, progress.save_every)
+        begin = time.perf_counter()
+        chunk, careful_chunk = self.compiled(state), jax.jit(partial(self.chunk, careful=True))
+        extra = {"compile_seconds": time.perf_counter() - begin}
+        step = int(state.step)
+        while step < train.num_steps:
+            steps = min(train.num_steps, *(next_multiple(step, n) for n in every)) - step
+            begin = time.perf_counter()
+            after, elbo = chunk(state, self.images, jnp.array(steps))
+            if not np.isfinite(elbo):  # waits for the chunk
+                after, elbo = careful_chunk(state, self.images, jnp.array(steps))
+            state, elbo = after, float(elbo)
+            took = time.perf_counter() - begin
+            step, seconds = step + steps, seconds + took
+            row = {"step": step, "seconds": seconds, "elbo": elbo}
+            row |= {"skipped_steps": int(state.skipped_steps)}
+            row |= {"images_per_second": steps * train.batch_size / took} | extra
+            extra = {}
+            if step % progress.eval_every == 0 or step == train.num_steps:
+                # with this config, and the prior as an array, nothing compiles again
+                programs = self.programs(state, self.config.model)
+                for name, dataset in (watched or {}).items():
+                    found = evaluate_quickly(*programs, dataset, self.prior(state.step))
+                    row |= {f"{name}_{key}": value for key, value in found.items()}
+            yield state, row
+
+
+def next_multiple(step: int, n: int) -> int:
+    """The first multiple of n after step."""
+    return (step // n + 1) * n

@@ -1,0 +1,85 @@
+"""The same images have the same settings, whoever trains on them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import mistake
+
+from airjax.air import AIR
+from airjax.config import Config, ModelConfig, TrainConfig
+from airjax.data import DATASETS
+from airjax.errors import InputError
+from airjax.programs.untrained import untrained
+from airjax.training.resolve import resolved
+from airjax.training.session import Session
+
+
+@pytest.fixture
+def images():
+    """Squares of 10 pixels."""
+    images = np.zeros((40, 40, 60), np.uint8)
+    for i, image in enumerate(images):
+        image[i % 20 : i % 20 + 10, i : i + 10] = 255
+    return images
+
+
+def test_air_and_the_command_line_decide_alike(images, tmp_path):
+    """Also where a config is given for something else (background, here)."""
+    np.savez(tmp_path / "images.npz", images=images)
+    begun = Session.begin(tmp_path / "images.npz", out=tmp_path / "run").run.config
+    ways = [AIR(), AIR(config=Config()), AIR(config=Config(TrainConfig(seed=4)))]
+    for found in [begun, *(air._resolved(images)[0] for air in ways)]:
+        assert (found.model.guide, found.train.steps, found.train.learning_rate) == (
+            "attend", 6000, 2e-3,
+        )  # fmt: skip
+        assert found.model == begun.model
+    mean = AIR(config=Config(model=ModelConfig(background="mean")))._resolved(images)[0]
+    assert mean.model == replace(begun.model, background="mean") and mean.train.steps == 6000
+
+
+@pytest.mark.parametrize(
+    ("name", "guide", "steps"),
+    [("digits", "window", 2000), ("multi-mnist", "window", 6000), ("sprites", "attend", 6000)],
+)
+def test_named_data_sets_keep_the_papers_priors(name, guide, steps, images):
+    config, _ = resolved(Config(TrainConfig(data=name)), images)
+    assert (config.model.guide, config.train.steps) == (guide, steps)
+    want = replace(ModelConfig(guide=guide), image_size=(40, 60))
+    assert config.model == want and name in DATASETS
+    assert AIR(config=Config(TrainConfig(data=name)))._resolved(images)[0].model == want
+
+
+def test_what_is_given_is_kept(images):
+    model = ModelConfig(guide="basic", scale_prior_mean=2.0)
+    config, decisions = resolved(Config(TrainConfig(steps=7, learning_rate=0.1), model), images)
+    assert (config.train.steps, config.train.learning_rate) == (7, 0.1)
+    assert config.model == replace(model, image_size=(40, 60)) and decisions == []
+
+
+def test_every_decision_names_its_flag(images):
+    _, decisions = resolved(Config(), images)
+    assert decisions == [
+        "6000 steps (--steps)",
+        "the guide attend (--guide)",
+        "objects of about 10 pixels (--object-size)",
+    ]
+    assert resolved(*resolved_args(images))[1] == []
+
+
+def resolved_args(images):
+    """Settings that are decided already, and the images."""
+    return resolved(Config(), images)[0], images
+
+
+def test_programs_want_a_decided_guide():
+    with pytest.raises(InputError, match="guide must be one of attend, window, basic, got auto"):
+        untrained(ModelConfig(), 0)
+    with pytest.raises(InputError, match="steps must be given, or decided by"):
+        _ = TrainConfig().num_steps
+
+
+def test_a_data_set_is_named_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    told = mistake("train digits --data multi-mnist", capsys)
+    assert told == "--data must be left out where PICTURES is given, got multi-mnist"
