@@ -15,7 +15,7 @@ from typing import Any
 from airjax.config import ModelConfig
 
 TUTORIAL = ModelConfig(embed_channels=0, embed_net=(), encoder_net=(200,))  # its sizes
-TOLD = ("airjax", "jax", "jaxlib", "numpyro", "numpy", "pyro-ppl", "torch")
+REPORTED = ("airjax", "jax", "jaxlib", "numpyro", "numpy", "pyro-ppl", "torch")
 
 
 def machine() -> dict[str, Any]:
@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: v for name in TOLD if (v := _version(name))},
+        "versions": {name: v for name in REPORTED if (v := _version(name))},
         "commit": _commit(),
     }
 

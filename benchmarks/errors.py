@@ -1,20 +1,20 @@
-"""Whose fault wrong counts are, the guide's or the model's; and where the model would be wrong.
+"""Are wrong counts the fault of the guide or of the model, and where would the model be wrong?
 
     python benchmarks/errors.py RUN --out FOLDER
 
 For each held-out scene whose count a trained model gets wrong, two explanations are fitted to the
 scene itself, each a Gaussian around its own z_where and z_what, the ELBO maximised by gradient: one
-begins with what the guide found, one with the true number of objects in their true places. If the
-true count has the higher ELBO, the model would have been right and the guide did not find it. If
-not, the model itself prefers the wrong count.
+starts from the objects that the guide found, one from the true number of objects in their true
+places. If the true count has the higher ELBO, the guide was wrong and the model would have been
+right. Otherwise the model itself prefers the wrong count.
 
-The guide may also be right where the model is not. So in scenes that are read right, with room for
-one object more, each object in turn is taken for two, side by side; the two best of these
-explanations are fitted as well. Where one has the higher ELBO, who reads by the model alone would
-be wrong.
+The guide may also be right where the model is wrong. So in scenes that are read right, with room
+for one more object, each object in turn is split in two, side by side. The two best of these
+explanations are fitted as well. If one has the higher ELBO, reading with the model alone would be
+wrong.
 
-Writes errors.json, and errors_guide.png, errors_model.png and errors_avoided.png (the last kind):
-scenes over their two explanations.
+Writes errors.json, errors_guide.png, errors_model.png and errors_avoided.png (the last kind):
+scenes above their two explanations.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Args:
     Attributes:
         run: folder of a run on scenes with true boxes.
         second_look: read with a second look.
-        right: how many of the scenes that are read right are looked at.
+        right: number of scenes that are read right to be examined.
         shown: scenes in each picture, at most.
         out: folder for the results.
     """
@@ -234,8 +234,8 @@ def main(args: Args) -> None:
         "the count that was read has it: the model's."
     )
     room = np.flatnonzero((n == counts) & (n > 0) & (n < model.config.model_steps))
-    looked_at = np.random.default_rng(0).permutation(room)[: args.right]
-    more = [explained.with_one_more(int(i)) for i in looked_at]
+    examined = np.random.default_rng(0).permutation(room)[: args.right]
+    more = [explained.with_one_more(int(i)) for i in examined]
     avoided = [row for row in more if row["gain"] > 0]
     print(
         f"Of {len(more)} of the {len(room)} counts that are right and leave room for one object "
@@ -250,11 +250,11 @@ def main(args: Args) -> None:
         if mine:
             figure = picture(title, mine[: args.shown], other)
             figure.savefig(args.out / f"errors_{name}.png", dpi=90)
-    told = [{k: row[k] for k in ("index", "counts", "gain")} for row in rows + more]
+    chosen = [{k: row[k] for k in ("index", "counts", "gain")} for row in rows + more]
     common.write(
         args.out / "errors.json",
         {"run": args.run, "second_look": args.second_look, "right": args.right},
-        told,
+        chosen,
     )
 
 

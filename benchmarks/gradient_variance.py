@@ -29,6 +29,7 @@ from rich.table import Table
 from airjax import data
 from airjax.config import Config, TrainConfig
 from airjax.programs.elbo import CountELBO, CountIWAE, ScoreELBO
+from airjax.training.resolve import resolved
 from airjax.training.trainer import Trainer, to_unit
 
 GROUPS = {
@@ -68,7 +69,7 @@ class Args:
 def points_of_training(args: Args, images: np.ndarray):
     """Trainer, and its parameters at each point."""
     train = TrainConfig(data="multi-mnist", seed=args.seed, steps=max(args.points))
-    trainer = Trainer(Config(train), images)
+    trainer = Trainer(resolved(Config(train), images)[0], images)
     state = trainer.init()
     chunk = trainer.compiled(state)
     params, step = {}, 0
@@ -137,7 +138,8 @@ def main(args: Args) -> None:
     """Measures, prints, draws and writes."""
     images = data.load("multi-mnist", "train").images
     trainer, points = points_of_training(args, images)
-    score = Config(replace(trainer.config.train, estimator="score"))
+    train = replace(trainer.config.train, estimator="score", learning_rate=None)
+    score = replace(trainer.config, train=train)
     with_baseline = Trainer(score, images[:1])
     batch = to_unit(jnp.asarray(images[: args.batch_size]))
     rows = []

@@ -1,9 +1,9 @@
 """Folders of pictures, end to end through the command line: makes pictures, trains on them, finds
 what is in others, and scores the tables: ``python benchmarks/pictures.py CASE ... --out FOLDER``.
 
-Cases: sprites (RGB, 64 x 64, 0 to 4 sprites), gradient (multi-MNIST on a fixed gradient ground),
-noise (multi-MNIST and Gaussian noise, sd 0.1), wide (40 x 72), large (512 x 512, 60 to 120
-digits, trained on crops). Writes FOLDER/<case>/result-<seed>.json and prints a table.
+Cases: sprites (RGB, 64 x 64, 0 to 4 sprites), gradient (multi-MNIST on a fixed gradient
+background), noise (multi-MNIST and Gaussian noise, sd 0.1), wide (40 x 72), large (512 x 512, 60 to
+120 digits, trained on crops). Writes FOLDER/<case>/result-<seed>.json and prints a table.
 """
 
 import argparse
@@ -34,9 +34,9 @@ def as_they_are(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def on_gradient(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """On a ground that rises from 0 at the left to 0.6 at the right; clipped at white."""
-    ground = np.linspace(0, 0.6, images.shape[2])
-    return np.clip(images + ground, 0, 1)
+    """On a background that rises from 0 at the left to 0.6 at the right; clipped at white."""
+    background = np.linspace(0, 0.6, images.shape[2])
+    return np.clip(images + background, 0, 1)
 
 
 def with_noise(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -66,7 +66,7 @@ class Case:
 MULTI_MNIST = SceneConfig()
 LARGE = SceneConfig(height=512, width=512, counts=tuple(range(60, 121)), overlap="apart")
 CASES = {
-    "sprites": Case("sprites", data.SCENES["sprites"], "--max-objects 4"),
+    "sprites": Case("sprites", data.DATASETS["sprites"].scenes, "--max-objects 4"),
     "gradient": Case(
         "multi-mnist", MULTI_MNIST, "--background mean --invert no", changed=on_gradient
     ),

@@ -2,7 +2,7 @@
 guide on the same images: ``python benchmarks/predict.py RUN --out FILE.json``.
 
 RUN was trained on multi-mnist. Pyro's guide (`pyro_air.py`, untrained: that makes no difference to
-its time) samples counts once an image; ours also averages the posterior over ``n_samples`` paths,
+its time) samples counts once an image; ours also averages the posterior over ``num_paths`` paths,
 reads the mean path, decodes its objects and puts boxes around them.
 """
 
@@ -70,9 +70,9 @@ def main(args: Args) -> None:
         del images
         mapped = np.load(path, mmap_mode="r")
         for k, second_look in ((5, False), (1, False), (5, True)):
-            name = f"AIR.predict_batches, n_samples = {k}" + ", second_look" * second_look
+            name = f"AIR.predict_batches, num_paths = {k}" + ", second_look" * second_look
             air = AIR.load(args.run)
-            air.set_params(n_samples=k, second_look=second_look)
+            air.set_params(num_paths=k, second_look=second_look)
             counts = air.predict(scenes.images).counts  # compiles
             right[name] = float(np.mean(counts == scenes.counts))
 

@@ -4,7 +4,7 @@ compiled programs and with full ones; and of ``import airjax`` and ``airjax --he
     python benchmarks/start.py [--out FILE.json]
 
 Scenes are in the cache already. A run is started again and again, and stopped after 100 steps: the
-time to its first line of progress, less that of the 100 steps, which the run tells itself.
+time to its first line of progress, less that of the 100 steps, which the run reports.
 """
 
 import json

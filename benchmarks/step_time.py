@@ -28,6 +28,7 @@ from numpyro.infer import SVI
 from airjax import data
 from airjax.config import Config, EstimatorConfig, EstimatorName, ModelConfig, TrainConfig
 from airjax.data.composer import SceneConfig
+from airjax.training.resolve import resolved
 from airjax.training.trainer import Trainer, to_unit
 
 Run = Callable[[int], None]  # takes so many steps, and returns when they are done
@@ -60,7 +61,7 @@ class Args:
 
 def ours(config: Config, images: np.ndarray) -> Run:
     """Training with these settings, as `airjax train` does it."""
-    trainer = Trainer(config, images)
+    trainer = Trainer(resolved(config, images)[0], images)
     state = trainer.init()
     chunk = trainer.compiled(state)
 

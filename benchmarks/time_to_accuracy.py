@@ -4,10 +4,10 @@
 
 Counts are checked every 250 steps on 10,000 of the training scenes, one sample of the guide each
 (the tutorial's measure), and on 10,000 held-out scenes (most probable count, K = 5 paths). The
-seconds are those of training: compilation is told beside them, checking is left out. As in `airjax
-train`, a training that collapses is started anew, and its seconds count. Pyro's run (the same
-model, `pyro_air.py`) ends at a time limit; what it would still need is worked out from the steps
-that the tutorial's own curve takes, and marked so. Writes time_to_accuracy.json and .png.
+seconds are those of training: compilation is reported beside them, checks are left out. As in
+`airjax train`, a training that collapses is started again, and its seconds count. Pyro's run (the
+same model, `pyro_air.py`) ends at a time limit; the time that it would need is extrapolated from
+the steps of the tutorial's own curve, and marked so. Writes time_to_accuracy.json and .png.
 """
 
 import time
@@ -27,12 +27,13 @@ from airjax.data.dataset import Dataset
 from airjax.inference.infer import read
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model
-from airjax.training.collapse import collapse
-from airjax.training.trainer import Trainer
+from airjax.training import loop
+from airjax.training.resolve import resolved
+from airjax.training.trainer import Trainer, TrainState
 
 LEVELS = (0.95, 0.98, 0.985, 0.987, 0.99)
 SCENES = 10_000
-# read off the right panel of figure 3 of the tutorial: steps at which its curve passes a level
+# from the right panel of figure 3 of the tutorial: steps at which its curve passes a level
 TUTORIAL_STEPS = {0.95: 8_000, 0.987: 100_000}
 Row = dict[str, Any]
 
@@ -42,8 +43,8 @@ class Args:
     """What to measure.
 
     Attributes:
-        seeds: of our runs.
-        steps: of our runs, unless the default.
+        seeds: seeds of our runs.
+        steps: steps of our runs (default: airjax's).
         every: steps between two checks.
         pyro_seconds: of Pyro's training; 0 leaves it out.
         pyro_rates: learning rates of Pyro's training, of all networks and of the baselines; those
@@ -59,33 +60,41 @@ class Args:
     out: Path = Path(".")
 
 
+class Checks(loop.Record):
+    """Checks the counts on the way. The seconds of trainings that collapsed count."""
+
+    def __init__(self, args: Args, seed: int, train: Dataset, test: Dataset):
+        super().__init__()
+        self.every, self.seed, self.data = args.every, seed, (train, test)
+        self.checks: list[Row] = []
+        self.before = self.compiling = 0.0
+
+    def add(self, trainer: Trainer, state: TrainState, row: Row) -> None:
+        super().add(trainer, state, row)
+        self.compiling += row.get("compile_seconds", 0.0)
+        if row["step"] % self.every == 0 or row["step"] == trainer.config.train.num_steps:
+            about = {"compile_seconds": self.compiling, "restarts": self.restarts}
+            about["seconds"] = self.before + row["seconds"]
+            right = accuracies(trainer.programs(state), *self.data)
+            self.checks.append(row | about | right)
+            print(f"seed {self.seed}: {line(self.checks[-1])}", flush=True)
+
+    def restart(self, why: str) -> None:
+        self.before += self.rows[-1]["seconds"]
+        self.checks = []
+        super().restart(why)
+
+
 def ours(args: Args, seed: int, train: Dataset, test: Dataset) -> list[Row]:
-    """What one of our runs came to at each check. As in ``airjax train``, a training that has
-    collapsed is started anew, with its own checks; the seconds until then count."""
-    first = Config(
+    """The checks of one of our runs."""
+    config = Config(
         TrainConfig(data="multi-mnist", seed=seed, steps=args.steps),
         progress=replace(ProgressConfig(), progress_every=args.every, save_every=10**9),
     )
-    seconds = compiling = 0.0
-    checks: list[Row] = []
-    for restarts in range(first.tries.restarts + 1):
-        config, rows, checks = first.restarted(restarts), [], []
-        trainer = Trainer(config, train.images)
-        for state, row in trainer.run(trainer.init(), {"test": test}, seconds):
-            rows.append(row)
-            compiling += row.get("compile_seconds", 0.0)
-            if row["step"] % args.every == 0 or row["step"] == config.train.num_steps:
-                noted = {"compile_seconds": compiling, "restarts": restarts}
-                checks.append(row | noted | accuracies(trainer.programs(state), train, test))
-                print(f"seed {seed}: {told(checks[-1])}", flush=True)
-            trouble = collapse(rows, config)
-            if trouble is not None and restarts < first.tries.restarts:
-                print(f"seed {seed}: step {row['step']}: started anew: {trouble}", flush=True)
-                break
-        else:
-            break
-        seconds = rows[-1]["seconds"]
-    return checks
+    config, _ = resolved(config, train.images)
+    record = Checks(args, seed, train, test)
+    loop.train(config, train.images, {"test": test}, record, report=print, show_progress=False)
+    return record.checks
 
 
 def accuracies(programs: tuple[Model, Guide], train: Dataset, test: Dataset) -> dict[str, float]:
@@ -99,7 +108,7 @@ def accuracies(programs: tuple[Model, Guide], train: Dataset, test: Dataset) -> 
 
 
 def pyros(args: Args, train: Dataset, test: Dataset) -> list[Row]:
-    """What Pyro's run came to at each check; both accuracies are those of one sample."""
+    """The checks of Pyro's run; both accuracies are those of one sample."""
     import pyro_air
 
     air, run = pyro_air.trainer(common.TUTORIAL, train.images, 64, 0, *args.pyro_rates)
@@ -113,12 +122,12 @@ def pyros(args: Args, train: Dataset, test: Dataset) -> list[Row]:
             for name, x in (("train", train), ("test", test))
         }
         rows.append({"step": step, "seconds": seconds, "elbo": elbo} | right)
-        print(f"Pyro: {told(rows[-1])}", flush=True)
+        print(f"Pyro: {line(rows[-1])}", flush=True)
     return rows
 
 
-def told(row: Row) -> str:
-    """A check, in a line."""
+def line(row: Row) -> str:
+    """A check as a line of text."""
     return (
         f"step {row['step']}, {row['seconds']:.1f} s, ELBO {row['elbo']:.1f}, counts right: "
         f"{100 * row['train']:.2f} % of training scenes, {100 * row['test']:.2f} % held out"
@@ -132,7 +141,7 @@ def reached(rows: list[Row], part: str, level: float) -> str:
 
 
 def tables(runs: dict[str, list[Row]]) -> str:
-    """Of each run, when each level was reached, on training and on held-out scenes."""
+    """When each run reached each level, on training and on held-out scenes."""
     head = ["", *(f"{100 * level:g} %" for level in LEVELS), "at the end", "compilation"]
     texts = []
     for part, title in (("train", "10,000 training scenes"), ("test", "10,000 held-out scenes")):
@@ -149,7 +158,7 @@ def tables(runs: dict[str, list[Row]]) -> str:
 
 
 def needed(rows: list[Row]) -> str:
-    """What Pyro's run would need by the tutorial's curve: worked out, not measured."""
+    """The time that Pyro's run would need by the tutorial's curve: extrapolated, not measured."""
     each = rows[-1]["seconds"] / rows[-1]["step"]
     parts = (
         f"{100 * level:g} % after about {steps:,} steps, here {steps * each / 3600:.1f} h"

@@ -177,21 +177,8 @@ def write_predictions(
     begin, summary = time.perf_counter(), Summary()
     if out.exists():
         raise InputError("out", "must be a new folder (nothing is overwritten)", out)
-    files = picture_files(folder)
-    colour = "no" if air.model.config.channels == 1 else "yes"  # as the model was trained
-    config = decided(files, replace(settings, colour=colour))
-    root = folder if folder.is_dir() else folder.parent
-
-    def images() -> Iterator[tuple[str, np.ndarray]]:
-        for read in read_images(files, config, air.model.config.image_size):
-            if not isinstance(read, Broken):
-                yield read[0].relative_to(root).as_posix(), read[1]
-                continue
-            summary.broken.append(read)
-            if strict or len(summary.broken) == len(files):
-                raise InputError(str(read.path), f"cannot be read ({read.why})")
-
-    found = found_in(air, images(), in_tiles=config.crop is not None)
+    images, in_tiles = _images(air, folder, settings, strict, summary)
+    found = found_in(air, images, in_tiles)
     found = itertools.chain([next(found)], found)  # an error in the first picture leaves no folder
     try:
         out.mkdir(parents=True)
@@ -213,6 +200,28 @@ def write_predictions(
     summary.paths = sorted(out.iterdir())
     summary.seconds = time.perf_counter() - begin
     return summary
+
+
+def _images(
+    air: AIR, folder: Path, settings: PictureConfig, strict: bool, summary: Summary
+) -> tuple[Iterator[tuple[str, np.ndarray]], bool]:
+    """The name and image of each picture, and whether they are read in tiles. Broken files are
+    added to the summary."""
+    files = picture_files(folder)
+    colour = "no" if air.model.config.channels == 1 else "yes"  # as the model was trained
+    config = decided(files, replace(settings, colour=colour))
+    root = folder if folder.is_dir() else folder.parent
+
+    def images() -> Iterator[tuple[str, np.ndarray]]:
+        for read in read_images(files, config, air.model.config.image_size):
+            if not isinstance(read, Broken):
+                yield read[0].relative_to(root).as_posix(), read[1]
+                continue
+            summary.broken.append(read)
+            if strict or len(summary.broken) == len(files):
+                raise InputError(str(read.path), f"cannot be read ({read.why})")
+
+    return images(), config.crop is not None
 
 
 def found_in(

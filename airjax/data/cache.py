@@ -16,16 +16,16 @@ from airjax.errors import InputError
 
 
 def cache_dir() -> Path:
-    """The folder of airjax's cache; it need not exist."""
+    """The folder of airjax's cache, which may not exist yet."""
     return Path(os.environ.get("AIRJAX_CACHE_DIR") or platformdirs.user_cache_dir("airjax"))
 
 
 def cached(name: str, part: str, config: SceneConfig, make: Callable[[], Dataset]) -> Dataset:
     """The data set that ``make`` makes from these parameters, made once and kept.
 
-    The file's name is a hash of the parameters and of airjax's version, so that a changed
-    composer never meets old scenes. A damaged file is made anew; where the cache cannot be
-    written (a read-only home, say), the scenes are made every time.
+    The name of the file is a hash of the parameters and of airjax's version, so that a changed
+    composer never reads old scenes. A damaged file is replaced. If the cache cannot be written, the
+    scenes are made every time.
     """
     key = {"name": name, "part": part, "version": airjax.__version__, **asdict(config)}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]

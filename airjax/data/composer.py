@@ -1,4 +1,4 @@
-"""Composes scenes: some small images of a pool, resized, dropped on an empty canvas and added up.
+"""Composes scenes: images of a pool, resized, placed on an empty canvas and added up.
 
 With the default settings and MNIST as the pool this is the multi-MNIST of the Pyro tutorial.
 """
@@ -15,8 +15,8 @@ from airjax.data.dataset import Dataset
 from airjax.errors import InputError
 
 Overlap = Literal["redraw", "clip", "apart"]
-ATTEMPTS = 10_000  # draws of one scene (or, with "apart", of one object) before giving up
-VISIBLE = 0.1 * 255  # an object's tight box is drawn around the pixels above this
+ATTEMPTS = 10_000  # largest number of draws of a scene (with "apart", of an object)
+VISIBLE = 0.1 * 255  # tight boxes are drawn around the pixels above this
 
 
 class Pool(NamedTuple):
@@ -37,12 +37,12 @@ class SceneConfig:
         width: canvas width in pixels.
         counts: possible numbers of objects.
         weights: relative probability of each of ``counts``; equally likely when empty.
-        object_size: side in pixels of an object at scale 1; drawn is ``int(object_size / s)``.
+        object_size: side in pixels of an object at scale 1; at scale s, ``int(object_size / s)``.
         scale_mean: mean of s, which is Normal.
         scale_sd: standard deviation of s.
-        overlap: ``redraw`` draws a scene again where the sum of its objects passes 255 (the
-            tutorial's), ``clip`` lets objects overlap and clips the sum, ``apart`` draws an
-            object again until its box meets no other's.
+        overlap: "redraw" draws a scene again if the sum of its objects exceeds 255 (as in the
+            tutorial); "clip" lets objects overlap and clips the sum; "apart" draws an object again
+            until its box overlaps no other.
         seed: random seed; the scenes are the same on every machine.
     """
 
@@ -78,7 +78,7 @@ class SceneConfig:
 
 
 class _Pictures:
-    """A pool whose images are handed to pillow once: that costs as much as a resize."""
+    """A pool whose images are converted for Pillow once: that takes as long as resizing."""
 
     def __init__(self, pool: Pool):
         self.labels = pool.labels
@@ -103,8 +103,8 @@ class _Thing(NamedTuple):
 def compose(pool: Pool, config: SceneConfig, name: str = "scenes", part: str = "all") -> Dataset:
     """Composes a data set of scenes from a pool.
 
-    NumPy's legacy ``RandomState`` is used because its stream is frozen for good, and pillow's
-    8-bit resampling because it is integer arithmetic: scenes are the same everywhere.
+    Scenes are the same on every machine: NumPy's legacy ``RandomState`` has a frozen stream, and
+    Pillow's 8-bit resampling is integer arithmetic.
 
     Raises:
         InputError: if a scene cannot be drawn under the overlap rule (too many objects).
@@ -145,7 +145,7 @@ def _scene(
 def _thing(
     random: np.random.RandomState, pool: _Pictures, config: SceneConfig, others: list[_Thing]
 ) -> _Thing:
-    """Draws one object; with ``overlap="apart"``, one whose box meets none of ``others``."""
+    """Draws one object; with ``overlap="apart"``, one whose box overlaps none of ``others``."""
     largest = min(config.height, config.width)
     for _ in range(ATTEMPTS):
         index, top, left = random.random_sample(3)
@@ -168,8 +168,8 @@ def _thing(
 
 
 def tight_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
-    """``x0, y0, x1, y1`` around the visible pixels of ``[h, w]`` or ``[h, w, 3]``; all of it if
-    none is visible."""
+    """``x0, y0, x1, y1`` around the visible pixels of ``[h, w]`` or ``[h, w, 3]``; around the whole
+    image if none is visible."""
     h, w = pixels.shape[:2]
     visible = (pixels.reshape(h, w, -1) > VISIBLE).any(-1)
     rows, columns = np.any(visible, axis=1), np.any(visible, axis=0)

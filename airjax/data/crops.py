@@ -10,13 +10,13 @@ CROPS = {"train": 20_000, "test": 2_000, "all": 20_000}  # of all pictures toget
 def random_crops(
     pictures: Iterable[np.ndarray], number: int, side: int, part: str = "train"
 ) -> np.ndarray:
-    """Squares out of pictures ``[H, W]`` or ``[H, W, 3]``: ``CROPS[part]`` in all, or a few more,
-    equally many of each picture, anywhere in it; the same whenever asked for.
+    """Random squares of pictures ``[H, W]`` or ``[H, W, 3]``, with the same number from each
+    picture: ``CROPS[part]`` in all, or a few more. They are the same in every call.
 
     Args:
         pictures: read one at a time.
-        number: of them.
-        side: of the crops in pixels; no picture may be smaller.
+        number: of pictures.
+        side: of the crops in pixels; pictures must not be smaller.
         part: ``train``, ``test`` or ``all``.
     """
     random = np.random.RandomState(list(CROPS).index(part))
@@ -24,6 +24,6 @@ def random_crops(
     for picture in pictures:
         room = np.array(picture.shape[:2]) - side + 1
         corners = (random.random_sample((-(-CROPS[part] // number), 2)) * room).astype(int)
-        # a copy, so that the picture can go
+        # a copy, so that the picture can be freed
         crops.append(np.stack([picture[y : y + side, x : x + side] for y, x in corners]))
     return np.concatenate(crops)

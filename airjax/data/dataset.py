@@ -1,4 +1,4 @@
-"""A data set: images and, where known, what is in them; kept as an .npz without pickles."""
+"""A data set: images and, where known, their objects; kept as an .npz without pickles."""
 
 import io
 import zipfile
@@ -10,12 +10,12 @@ import numpy as np
 from airjax import storage
 from airjax.errors import InputError
 
-HELD_OUT = 10  # one in so many images of a file or folder is held out
+HELD_OUT = 10  # every tenth image of a file or folder is held out
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Scenes, and the truth about them where it is known (used to score, never to learn).
+    """Scenes, and the truth about them where it is known (for scores, never for training).
 
     Attributes:
         images: uint8 ``[N, H, W]``, or ``[N, H, W, C]`` with C > 1 colours.
@@ -23,7 +23,7 @@ class Dataset:
         labels: int32 ``[N, max]``, class of each object, padded with -1.
         boxes: float32 ``[N, max, 4]``, tight boxes ``x0, y0, x1, y1`` in pixels (pixel ``i``
             covers ``[i, i + 1]``), padded with -1.
-        name: what the scenes are, for reports.
+        name: of the data set, for reports.
         part: ``train``, ``test`` or ``all``.
     """
 
@@ -43,21 +43,21 @@ class Dataset:
         return self.images.shape[1:]
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Dataset":
-        """The scenes of a slice or mask, as a data set."""
+        """The data set of a slice or mask."""
         arrays = {key: value[rows] for key, value in _arrays(self).items()}
         return replace(self, **arrays)
 
     def part_named(self, part: str, argument: str, every: bool = False) -> "Dataset":
-        """``train``, ``test`` or ``all`` of it, see `part_of`; errors name ``argument``."""
+        """Its part ``train``, ``test`` or ``all``, see `part_of`; errors name ``argument``."""
         return replace(self[part_of(len(self), argument, part, every)], part=part)
 
 
 def part_of(n: int, name: str, part: str, every: bool = False) -> np.ndarray:
-    """Which of n images are in a part, bool ``[n]``: in ``test`` the last tenth, or every tenth, in
-    ``train`` the others, in ``all`` all.
+    """Which of n images are in a part, bool ``[n]``: in ``test`` the last tenth (or every tenth),
+    in ``train`` the others, in ``all`` all of them.
 
     Raises:
-        InputError: if they are too few to hold some out; it names ``name``.
+        InputError: if there are too few to hold some out; it names ``name``.
     """
     if part == "all":
         return np.ones(n, bool)
@@ -76,9 +76,9 @@ def _arrays(data: Dataset) -> dict[str, np.ndarray]:
 
 
 def save_dataset(data: Dataset, path: Path) -> None:
-    """Writes an .npz of the arrays that ``data`` has; atomic.
+    """Writes an .npz of the arrays that ``data`` has, atomically.
 
-    Compressed less than NumPy's: a tenth larger, and unpacked in half the time.
+    The compression is weaker than NumPy's: a tenth larger, and read in half the time.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -92,7 +92,7 @@ def load_dataset(path: Path) -> Dataset:
     """Reads an .npz; nothing in it is executed. Arrays are converted to `Dataset`'s types.
 
     Raises:
-        InputError: if the file is missing, is no .npz, or its arrays are not a data set's.
+        InputError: if the file is missing, not an .npz, or its arrays are not those of a data set.
     """
     name = str(path)
     try:
@@ -105,7 +105,7 @@ def load_dataset(path: Path) -> Dataset:
         raise
     except FileNotFoundError:
         raise InputError(name, "must be a file: there is none") from None
-    except Exception as error:  # numpy passes on whatever zipfile, zlib and tokenize raise
+    except Exception as error:  # NumPy raises errors of zipfile, zlib and tokenize
         raise InputError(name, f"must be an .npz without pickles: {error}") from None
     if "images" not in arrays:
         raise InputError(name, "must hold an array `images`")
@@ -114,12 +114,12 @@ def load_dataset(path: Path) -> Dataset:
 
 
 def as_images(images: np.ndarray, name: str) -> np.ndarray:
-    """Checks images and returns them as uint8; floats in [0, 1] become 0..255, and an axis of a
-    single colour is dropped.
+    """Checks images and returns them as uint8. Floats in [0, 1] become 0 to 255; a last axis of
+    length 1 is dropped.
 
     Raises:
-        InputError: if they are not ``[N, H, W]`` or ``[N, H, W, C]`` with all at least 1, or hold
-            values out of range.
+        InputError: if they are not ``[N, H, W]`` or ``[N, H, W, C]`` with all at least 1, or values
+            are out of range.
     """
     if images.ndim not in (3, 4) or 0 in images.shape:
         rule = "must have shape [N, H, W] or [N, H, W, C], all at least 1"
@@ -137,7 +137,7 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
 
 
 def _checked_truth(data: Dataset, name: str) -> Dataset:
-    """Checks all arrays but the images and returns them as int32 and float32."""
+    """Checks all arrays except the images and returns them as int32 and float32."""
     n = len(data)
     shapes = {"counts": (n,), "labels": (n, -1), "boxes": (n, -1, 4)}
     converted = {}
@@ -168,7 +168,7 @@ def _checked_truth(data: Dataset, name: str) -> Dataset:
 
 
 def _check_boxes(boxes: np.ndarray, counts: np.ndarray | None, image: tuple[int, ...], name: str):
-    """Checks that each image has its boxes, that they lie in it, and that the rest is padding."""
+    """Checks that the boxes of each image lie in it, and that the others are padding."""
     x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
     inside = (x0 >= 0) & (y0 >= 0) & (x0 < x1) & (y0 < y1) & (x1 <= image[1]) & (y1 <= image[0])
     padding = (boxes == -1).all(-1)
@@ -185,7 +185,7 @@ def _as_int32(value: np.ndarray, name: str) -> np.ndarray:
     if not np.issubdtype(value.dtype, np.integer):
         raise InputError(name, "must be integers", value.dtype)
     converted = value.astype(np.int32)
-    if (converted != value).any():  # it wraps silently
+    if (converted != value).any():  # astype wraps silently
         raise InputError(name, "must fit int32", value[converted != value][0])
     return converted
 

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: 1,797 of 8 x 8 pixels, no download."""
+"""The handwritten digits of scikit-learn: 1,797 of 8 x 8 pixels, without a download."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from airjax.data.composer import Pool
 
-MARGIN = 2  # pixels around a digit: the share of the image that MNIST leaves empty, 20 of 28
-NUM_TRAIN = 1437  # four fifths; the digits are ordered by writer, so the rest are other hands
+MARGIN = 2  # pixels around a digit: in MNIST, too, digits fill 20 of 28 pixels
+NUM_TRAIN = 1437  # four fifths; the digits are ordered by writer, so the others are by other hands
 
 
 def load_digits(part: str, data_dir: Path | None = None) -> Pool:

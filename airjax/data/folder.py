@@ -1,5 +1,5 @@
 """Folders of pictures: PNG, JPEG, TIFF, BMP and WebP files as images of bright objects on a dark
-ground. Nothing is ever written there."""
+background. Nothing is ever written there."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -16,16 +16,16 @@ from airjax.data.dataset import HELD_OUT, Dataset, part_of
 from airjax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # others' decoders may run other programs
-BRIGHT = 0.5  # a ground above this is inverted
-COLOURFUL = 0.1, 1e-3  # pixels whose colours differ by more, and their share in colour pictures
-LOOKED_AT = 200  # pictures that decide whether to invert, and whether there are colours
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # decoders of other formats may run other programs
+BRIGHT = 0.5  # pictures with a background above this are inverted
+COLOURFUL = 0.1, 1e-3  # least difference of a pixel's channels, and least share of such pixels
+SAMPLED = 200  # pictures that decide whether to invert, and whether there are colours
 WIDE = {"I;16": 65535.0, "I;16B": 65535.0, "I": 65535.0, "F": 1.0}  # modes that are not 8 bit
 
 
 class Picture(NamedTuple):
-    """Intensities, colours (if the file has any) and opacities, float32 ``[H, W]`` and
-    ``[H, W, 3]`` in [0, 1]."""
+    """Intensities, colours (if the file has any) and opacities: float32 ``[H, W]``, ``[H, W, 3]``
+    and ``[H, W]``, in [0, 1]."""
 
     grey: np.ndarray
     colours: np.ndarray | None
@@ -33,14 +33,14 @@ class Picture(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A file that is no picture, and why."""
+    """A file that cannot be read as a picture, and why."""
 
     path: Path
     why: str
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """All picture files in a folder and those below it, by path; a file is the only one of itself.
+    """All picture files in a folder and in folders below it, by path; or the one file given.
 
     Raises:
         InputError: if there is none.
@@ -56,15 +56,15 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 def read_picture(path: Path, max_pixels: int | None = None) -> Picture | Broken:
-    """One file, turned upright as its EXIF data say.
+    """Reads one file and turns it upright by its EXIF data.
 
     Args:
-        path: of the file; whatever its name, its content decides.
+        path: of the file; the format is that of its content, not of its name.
         max_pixels: larger pictures are not decoded.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd EXIF data, say: it can be read
+            warnings.simplefilter("ignore")  # for example about EXIF data: it can be read
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as opened:
                 if max_pixels is not None and opened.width * opened.height > max_pixels:
@@ -72,7 +72,7 @@ def read_picture(path: Path, max_pixels: int | None = None) -> Picture | Broken:
                     raise ValueError(f"must have at most {max_pixels} pixels, has {size}")
                 image = ImageOps.exif_transpose(opened)
                 return _as_picture(image)
-    except Exception as error:  # Pillow passes on whatever its decoders raise
+    except Exception as error:  # Pillow raises whatever its decoders raise
         return Broken(path, " ".join(str(error).split()) or type(error).__name__)
 
 
@@ -94,8 +94,8 @@ def _as_picture(image: Image.Image) -> Picture:
 
 
 def is_bright(pictures: Iterable[Picture]) -> bool:
-    """Whether the ground of pictures is bright: the median of their borders. Where all borders are
-    transparent: whether what can be seen is dark."""
+    """Whether the background of pictures is bright: the median of their borders. If all borders are
+    transparent: whether the visible pixels are dark."""
     borders, seen = [], []
     for grey, _, alpha in pictures:
         border = np.ones(grey.shape, bool)
@@ -111,7 +111,7 @@ def is_bright(pictures: Iterable[Picture]) -> bool:
 
 
 def is_colourful(picture: Picture) -> bool:
-    """Whether a picture shows colours, and not only could."""
+    """Whether a picture has visible colours."""
     if picture.colours is None:
         return False
     spread, share = COLOURFUL
@@ -131,7 +131,7 @@ def as_image(picture: Picture, config: PictureConfig) -> np.ndarray:
 
 
 def _fitted(value: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scaled (with Pillow's antialiased bilinear filter) to fit ``size``, in its middle."""
+    """The image scaled to fit ``size`` (Pillow's antialiased bilinear filter), and centred."""
     if value.ndim == 3:
         return np.stack([_fitted(colour, size) for colour in np.moveaxis(value, -1, 0)], axis=-1)
     ratio = min(size[0] / value.shape[0], size[1] / value.shape[1])
@@ -145,13 +145,13 @@ def _fitted(value: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def decided(files: list[Path], config: PictureConfig) -> PictureConfig:
-    """The config with ``invert`` and ``colour`` decided, by pictures from all over the folder."""
+    """The config with ``invert`` and ``colour`` decided from every n-th picture of the folder."""
     if "auto" not in (config.invert, config.colour):
         return config
     colourful = []
 
     def some() -> Iterator[Picture]:  # one in memory at a time
-        for path in files[:: max(1, len(files) // LOOKED_AT)]:
+        for path in files[:: max(1, len(files) // SAMPLED)]:
             picture = read_picture(path)
             if isinstance(picture, Picture):
                 colourful.append(is_colourful(picture))
@@ -165,13 +165,13 @@ def decided(files: list[Path], config: PictureConfig) -> PictureConfig:
 def read_images(
     files: Iterable[Path], config: PictureConfig, size: tuple[int, ...] | None = None
 ) -> Iterator[tuple[Path, np.ndarray] | Broken]:
-    """Each file's image, or why there is none.
+    """The image of each file, or why it cannot be read.
 
     Args:
         files: of pictures.
         config: with ``invert`` and ``colour`` decided.
-        size: height and width that images must have; those of the first one unless given. With
-            ``crop`` images may be of any size not below that.
+        size: height and width that images must have (default: those of the first one). With
+            ``crop``, images may have any size that is not smaller.
 
     Raises:
         InputError: if an image has another size.
@@ -198,17 +198,17 @@ def read_images(
 def load_folder(
     folder: Path, config: PictureConfig, *parts: str
 ) -> tuple[list[Dataset], PictureConfig, list[Broken]]:
-    """Parts of a folder's pictures, by path; the settings with ``invert`` and ``colour`` decided;
-    and broken files.
+    """Parts of the pictures in a folder, the settings with ``invert`` and ``colour`` decided, and
+    the broken files.
 
     Args:
         folder: of pictures.
-        config: how they become images. With ``crop`` there are random crops of them.
-        parts: ``train``, ``test``, every tenth picture, or ``all``, that picture files have. Crops
-            may also be held out of fewer than ten: then they are other crops of the same ones.
+        config: how pictures become images. With ``crop``, the parts are random crops.
+        parts: ``train``, ``test`` (every tenth picture, by path) or ``all``. With fewer than ten
+            pictures, held-out crops are other crops of the same pictures.
 
     Raises:
-        InputError: if there is no picture, or too few to hold some out, or they have several sizes.
+        InputError: if there are no pictures, or too few to hold some out, or of several sizes.
     """
     files, name = picture_files(folder), folder.name or str(folder)
     config, broken = decided(files, config), dict[Path, Broken]()

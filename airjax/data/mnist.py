@@ -1,4 +1,4 @@
-"""The MNIST digits (LeCun, Cortes, Burges): found on disk or downloaded, and checked either way."""
+"""The MNIST digits (LeCun, Cortes, Burges), from disk or downloaded, with checksums."""
 
 import gzip
 import hashlib
@@ -21,7 +21,7 @@ FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
-# of the uncompressed content, since mirrors compress differently
+# of the uncompressed content: mirrors compress in different ways
 _SHA256 = """
 ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db  train-images-idx3-ubyte.gz
 65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5  train-labels-idx1-ubyte.gz
@@ -34,11 +34,11 @@ SHA256 = {name: digest for digest, name in map(str.split, _SHA256.strip().splitl
 def load_mnist(part: str, data_dir: Path | None = None) -> Pool:
     """The 60,000 training (``part="train"``) or 10,000 test digits, 28 x 28.
 
-    The files are taken from ``data_dir`` (or its folder ``mnist``), else from the folder ``mnist``
-    of the environment's ``AIRJAX_DATA_DIR``, else downloaded to the user's cache.
+    The files are taken from ``data_dir`` (or its folder ``mnist``), from the folder ``mnist`` in
+    ``AIRJAX_DATA_DIR``, or downloaded to the user's cache.
 
     Raises:
-        InputError: if a file is damaged, or is nowhere and cannot be downloaded.
+        InputError: if a file is damaged, or not found and cannot be downloaded.
     """
     images, labels = (_content(name, data_dir) for name in FILES[part])
     return Pool(
@@ -78,17 +78,17 @@ def _download(name: str) -> bytes:
     if (cache / name).is_file():
         try:
             return _read(cache / name)
-        except InputError:  # damaged since: download it anew
+        except InputError:  # damaged: download it again
             (cache / name).unlink()
     failures = []
     for mirror in MIRRORS:
         try:
             path = pooch.retrieve(mirror + name, known_hash=None, fname=name, path=cache)
             return _read(Path(path))
-        except InputError as error:  # arrived damaged: do not keep it
+        except InputError as error:  # damaged on the way: do not keep it
             (cache / name).unlink(missing_ok=True)
             failures.append(str(error))
-        except Exception as error:  # pooch passes on whatever requests, urllib3 and ssl raise
+        except Exception as error:  # pooch raises errors of requests, urllib3 and ssl
             failures.append(f"{mirror}: {type(error).__name__}")
     rule = f"could not be downloaded ({'; '.join(failures)}); put it into a folder and name that"
     raise InputError(name, f"{rule} folder with --data-dir or AIRJAX_DATA_DIR")

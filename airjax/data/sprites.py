@@ -8,15 +8,15 @@ from PIL import Image, ImageDraw
 
 from airjax.data.composer import Pool
 
-SIDE = 28  # pixels of a sprite, which fills them
-FINER = 4  # times as large when drawn: edges become smooth
+SIDE = 28  # pixels of a sprite
+FINER = 4  # supersampling factor, for smooth edges
 NUMBER = {"train": 3000, "test": 1000}
 SHAPES = ("square", "triangle", "disc")
 
 
 def load_sprites(part: str, data_dir: Path | None = None) -> Pool:
     """3,000 (``part="train"``) or 1,000 other sprites, uint8 ``[M, 28, 28, 3]``, with the index in
-    ``SHAPES`` as their class. Any hue, half to fully saturated; ``data_dir`` is not used."""
+    ``SHAPES`` as their class. Hues are random, saturations 0.5 to 1. ``data_dir`` is not used."""
     random = np.random.RandomState(list(NUMBER).index(part))
     labels = random.randint(len(SHAPES), size=NUMBER[part])
     hues, saturations = random.random_sample(len(labels)), random.uniform(0.5, 1, len(labels))
@@ -27,7 +27,7 @@ def load_sprites(part: str, data_dir: Path | None = None) -> Pool:
 
 
 def _mask(shape: str) -> np.ndarray:
-    """float ``[28, 28]``, 0 to 255: how much of each pixel a shape covers."""
+    """How much of each pixel a shape covers: float ``[28, 28]``, 0 to 255."""
     last = FINER * SIDE - 1
     picture = Image.new("L", (last + 1, last + 1))
     pen = ImageDraw.Draw(picture)

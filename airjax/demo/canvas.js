@@ -73,7 +73,7 @@ for (const button of element.querySelectorAll("[data-colour]")) {
     );
   });
 }
-// another picture is shown: what was drawn goes, and nothing is told
+// another picture is shown: the drawing is removed without an event
 canvas.addEventListener("airjax-clear", () => {
   strokes = [];
   props.value = "[]";

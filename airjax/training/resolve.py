@@ -29,7 +29,7 @@ def resolved(
             `airjax.object_size.fitted`.
 
     Returns:
-        the settings, with nothing left open, and a line for each decision that names its flag.
+        the settings, with all of them decided, and a line for each decision that names its flag.
 
     Raises:
         InputError: if settings contradict each other or the images.

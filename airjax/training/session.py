@@ -54,7 +54,7 @@ class Session:
         data_dir: Path | None = None,
         strict: bool = False,
     ) -> "Session":
-        """Reads the data, decides what is left open in the settings, and creates the run.
+        """Reads the data, decides the settings that are open, and creates the run.
 
         Args:
             name: name of a data set, or path of an .npz of images or of a folder of pictures.
