@@ -53,7 +53,7 @@ def predict(
     report_broken(summary.broken, strict)
     report(
         f"{summary.images} pictures, {summary.objects} objects, {summary.seconds:.1f} s "
-        f"({summary.images / summary.seconds:.0f} pictures/s)"
+        f"({summary.images / summary.seconds:.3g} pictures/s)"
     )
     for path in summary.paths:
         report(f"written    {path}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from tyro.conf import Positional, arg
 
 from airjax.config import RUNS
@@ -44,9 +44,14 @@ def runs(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = RUNS) -> N
     found = Run.all(folder)
     if not found:
         raise InputError("FOLDER", "must be a folder with runs in it", folder)
-    table = Table("run", "data", "steps", "held-out score", "state")
+    names = ("run", "data", "steps", "held-out score", "state")
+    table = Table(*(Column(name, overflow="fold") for name in names))  # names can be copied
     for run in found:
-        table.add_row(run.path.name, run.config.train.data, _steps(run), _score(run), run.state)
+        try:
+            steps, score = _steps(run), _score(run)
+        except InputError:
+            steps, score = "unreadable", "unreadable"
+        table.add_row(run.path.name, run.config.train.data, steps, score, run.state)
     console.print(table)
 
 

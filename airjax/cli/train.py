@@ -12,6 +12,7 @@ from airjax.cli.options import config_of, options
 from airjax.cli.runs import opened
 from airjax.config import Config
 from airjax.config_file import differing, read_settings
+from airjax.data import DATASETS
 from airjax.errors import InputError
 
 DEFAULT = "digits"  # the data set that is trained on unless another one is given
@@ -27,8 +28,8 @@ class Arguments:
         Positional[str | None],
         arg(
             metavar="PICTURES",
-            help="A folder of pictures, an .npz of images, or the name of a data set (digits, "
-            "multi-mnist, sprites).",
+            help="A folder of pictures, an .npz of images, or the name of a data set "
+            f"({', '.join(DATASETS)}).",
             help_behavior_hint=f"(default: {DEFAULT})",
         ),
     ] = None
