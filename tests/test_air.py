@@ -119,7 +119,7 @@ def test_a_callback_sees_every_row_and_can_end_the_training():
     assert len(air.predict(IMAGES)) == 30
 
 
-def test_a_collapse_is_tried_again_and_told_if_it_is_the_last(monkeypatch):
+def test_a_collapse_is_tried_again_and_reported_if_it_is_the_last(monkeypatch):
     monkeypatch.setattr(
         "airjax.training.loop.collapse", lambda rows, _: "bad" if len(rows) >= 2 else None
     )
@@ -204,7 +204,7 @@ def test_samples_are_scenes(air):
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (
             lambda a: a.predict(IMAGES[0]),
@@ -236,11 +236,11 @@ def test_samples_are_scenes(air):
         ),
     ],
 )
-def test_mistakes_are_told(call, told, air):
+def test_mistakes_are_reported(call, message, air):
     copy = AIR.of(air.model, air.guide)
     with pytest.raises(InputError) as info:
         call(copy)
-    assert str(info.value).startswith(told)
+    assert str(info.value).startswith(message)
 
 
 def test_colours_all_the_way(tmp_path):

@@ -57,7 +57,7 @@ NO_NPZ = "must be an .npz without pickles: "
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", f" {NO_NPZ}No data left in file"),
         (b"images", f" {NO_NPZ}This file contains pickled (object) data."),
@@ -108,11 +108,11 @@ NO_NPZ = "must be an .npz without pickles: "
         ),
     ],
 )
-def test_a_wrong_data_set(content, told, tmp_path, capsys):
+def test_a_wrong_data_set(content, message, tmp_path, capsys):
     path = tmp_path / "a.npz"
     path.write_bytes(content)
     line = f"train --data {path} --window-size 3 --out {tmp_path}/run"
-    assert mistake(line, capsys).startswith(f"{path}{told}")
+    assert mistake(line, capsys).startswith(f"{path}{message}")
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
@@ -203,7 +203,7 @@ CONFIG, MANIFEST_, WEIGHTS = "config.json", f"model/{MANIFEST}", f"model/{ARRAYS
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda r: shutil.rmtree(r), "RUN must be the folder of a run (one with a config.json)"),
         (lambda r: (r / CONFIG).unlink(), "RUN must be the folder of a run"),
@@ -287,17 +287,17 @@ CONFIG, MANIFEST_, WEIGHTS = "config.json", f"model/{MANIFEST}", f"model/{ARRAYS
         ),
     ],
 )
-def test_a_run_that_is_none(damage, told, run, capsys):
+def test_a_run_that_is_none(damage, message, run, capsys):
     damage(run)
     data = run / "other.npz" if (run / "other.npz").exists() else run.parent / "none.npz"
     if data.name == "none.npz":
         np.savez(data, images=IMAGES)
     line = f"evaluate {run} --data {data}"
-    assert mistake(line, capsys).startswith(told.format(run=run))
+    assert mistake(line, capsys).startswith(message.format(run=run))
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (
             lambda r: edit(r / "data.json", sha256="0"),
@@ -322,14 +322,14 @@ def test_a_run_that_is_none(damage, told, run, capsys):
         ),
     ],
 )
-def test_a_run_that_cannot_go_on(damage, told, run, capsys):
+def test_a_run_that_cannot_go_on(damage, message, run, capsys):
     shutil.rmtree(run / "model")
     damage(run)
-    assert mistake(f"train --resume {run}", capsys).startswith(told.format(run=run))
+    assert mistake(f"train --resume {run}", capsys).startswith(message.format(run=run))
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         ("--num-paths 0", "--num-paths must be at least 1, got 0"),
         ("--particles 0", "--particles must be at least 1, got 0"),
@@ -341,8 +341,8 @@ def test_a_run_that_cannot_go_on(damage, told, run, capsys):
         ),
     ],
 )
-def test_a_wrong_flag_of_evaluate(flags, told, run, capsys):
-    assert mistake(f"evaluate {run} {flags}", capsys).startswith(told)
+def test_a_wrong_flag_of_evaluate(flags, message, run, capsys):
+    assert mistake(f"evaluate {run} {flags}", capsys).startswith(message)
 
 
 def test_steps_are_those_of_the_model(run, capsys):
@@ -354,27 +354,27 @@ def test_the_run_made_by_hand_is_a_good_one(run, capsys):
     assert "count accuracy" in capsys.readouterr().out
 
 
-def test_a_full_disk_is_told(run, monkeypatch, capsys):
+def test_a_full_disk_is_reported(run, monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     shutil.rmtree(run / "model")
     monkeypatch.setattr("os.fsync", full)
-    told = mistake(f"train --resume {run}", capsys)
-    assert told == "a file cannot be used (No space left on device)"
+    message = mistake(f"train --resume {run}", capsys)
+    assert message == "a file cannot be used (No space left on device)"
 
 
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
 )
-def test_too_little_memory_is_told(error, run, monkeypatch, capsys):
+def test_too_little_memory_is_reported(error, run, monkeypatch, capsys):
     def refuse(*_, **__):
         raise error
 
     monkeypatch.setattr("airjax.inference.infer.read", refuse)
     np.savez(run.parent / "a.npz", images=IMAGES)
-    told = mistake(f"evaluate {run} --data {run.parent}/a.npz", capsys)
-    assert told == "there is not enough memory for such sizes"
+    message = mistake(f"evaluate {run} --data {run.parent}/a.npz", capsys)
+    assert message == "there is not enough memory for such sizes"
 
 
 def test_other_errors_keep_their_traceback(run, monkeypatch):

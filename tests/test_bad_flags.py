@@ -5,7 +5,7 @@ from conftest import mistake
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("train --steps 0", "--steps must be at least 1, got 0"),
         (
@@ -79,8 +79,8 @@ from conftest import mistake
         ("predict nowhere nowhere --out x", "RUN must be the folder of a run"),
     ],
 )
-def test_a_wrong_flag(line, told, tmp_path, monkeypatch, capsys):
+def test_a_wrong_flag(line, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("airjax.data.NUM_TEST", 30)
-    assert told in mistake(line, capsys)
+    assert message in mistake(line, capsys)
     assert not list(tmp_path.iterdir())

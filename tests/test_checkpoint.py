@@ -211,7 +211,7 @@ def test_a_failed_save_leaves_nothing(call, tmp_path, programs, monkeypatch):
         "no format", "newer", "no sha256", "no model",
     ],
 )  # fmt: skip
-def test_damage_is_told_with_the_file(damage, file, rule, folder):
+def test_damage_is_reported_with_the_file(damage, file, rule, folder):
     damage(folder)
     with pytest.raises(InputError) as info:
         load_model(folder)
@@ -223,14 +223,14 @@ def test_damage_is_told_with_the_file(damage, file, rule, folder):
     [{"modle_steps": 3}, {"model_steps": 0}, {"model_steps": [3]}, {"non_linearity": "cos"}],
     ids=["unknown field", "broken rule", "wrong type", "unknown name"],
 )
-def test_a_config_that_is_none_is_told_with_the_manifest(changes, folder):
+def test_a_config_that_is_none_is_reported_with_the_manifest(changes, folder):
     edit_config(folder, **changes)
     with pytest.raises(InputError) as info:
         load_model(folder)
     assert str(info.value).startswith(f"{folder / MANIFEST}: model")
 
 
-def test_a_folder_that_is_not_there_is_told_with_its_manifest(tmp_path):
+def test_a_folder_that_is_not_there_is_reported_with_its_manifest(tmp_path):
     with pytest.raises(InputError, match="must be readable") as info:
         load_model(tmp_path / "none")
     assert info.value.argument == str(tmp_path / "none" / MANIFEST)

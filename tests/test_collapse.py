@@ -1,4 +1,4 @@
-"""Collapses are told without labels; a training that collapsed starts anew; several seeds."""
+"""Collapses are detected without labels; a collapsed training starts again; several seeds."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def rows(*evaluated, skipped=0):
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         ({"test_mean_count": 0.0}, "it counts no object in any held-out image"),
         ({"test_mean_count": 3.0}, "it counts 3 objects, the most it can, in every held-out"),
@@ -68,8 +68,8 @@ def rows(*evaluated, skipped=0):
         ),
     ],
 )
-def test_a_collapse_is_told_at_two_evaluations_in_a_row(bad, told):
-    assert collapse(rows(bad, bad), CONFIG).startswith(told)
+def test_a_collapse_is_reported_at_two_evaluations_in_a_row(bad, message):
+    assert collapse(rows(bad, bad), CONFIG).startswith(message)
     assert collapse(rows({}, bad, {}, bad), CONFIG) is None
     assert collapse(rows({}, bad), CONFIG) is None
     assert collapse([*rows(bad, bad), {"step": 250, "skipped_steps": 0}], CONFIG) is None
@@ -152,7 +152,7 @@ def test_careful_steps_are_the_steps_where_all_is_finite():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
-def test_a_chunk_with_an_infinite_gradient_is_taken_again_and_training_goes_on(monkeypatch):
+def test_a_chunk_with_an_infinite_gradient_is_repeated_and_training_continues(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (8, 5, 6)).astype(np.uint8)
     progress = ProgressConfig(progress_every=4, eval_every=8, save_every=8)
     config = Config(TrainConfig(steps=8, batch_size=2), TINY, progress=progress)
@@ -196,7 +196,7 @@ def line(scenes, run, *more):
     return ["train", "--data", str(scenes), "--out", str(run), *FLAGS.split(), *more]
 
 
-def test_a_collapsed_training_starts_anew_and_keeps_the_record(
+def test_a_collapsed_training_starts_again_and_keeps_the_record(
     scenes, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(loop, "collapse", never_well)
@@ -237,10 +237,10 @@ def test_of_several_seeds_the_best_elbo_is_kept(scenes, tmp_path, capsys):
     stop_after(11, arguments)  # in the second seed
     main(["train", "--resume", str(run)])
     assert "continuing from step" in capsys.readouterr().out
-    told = json.loads((run / "seeds.json").read_text())
-    elbos = {int(seed): report["elbo"] for seed, report in told["seeds"].items()}
-    assert set(elbos) == {4, 5, 6} and told["best"] == max(elbos, key=elbos.get)
-    assert learned(run) == learned(run / f"seed_{told['best']}")
+    message = json.loads((run / "seeds.json").read_text())
+    elbos = {int(seed): report["elbo"] for seed, report in message["seeds"].items()}
+    assert set(elbos) == {4, 5, 6} and message["best"] == max(elbos, key=elbos.get)
+    assert learned(run) == learned(run / f"seed_{message['best']}")
     alone = line(scenes, tmp_path / "alone", "--seed", "5", "--restarts", "0")
     main(alone)
     assert learned(tmp_path / "alone") == learned(run / "seed_5")

@@ -58,7 +58,7 @@ def test_settings_from_a_file(folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "--config cannot be read"),
         ("train: {steps: 0}", "mine.yaml: steps must be at least 1, got 0"),
@@ -68,10 +68,10 @@ def test_settings_from_a_file(folder):
         ("train: {steps: 2.5}", "mine.yaml must hold the settings of a run: must be int, got 2.5"),
     ],
 )
-def test_a_wrong_file_of_settings(content, told, folder, capsys):
+def test_a_wrong_file_of_settings(content, message, folder, capsys):
     if content is not None:
         (folder / "mine.yaml").write_text(content)
-    assert mistake("train images.npz --config mine.yaml --out run", capsys).startswith(told)
+    assert mistake("train images.npz --config mine.yaml --out run", capsys).startswith(message)
     assert not (folder / "run").exists()
 
 
@@ -103,7 +103,7 @@ def test_the_newest_run_is_last(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("train --step 3", "Unrecognized options: --step, 3; perhaps you meant --steps"),
         ("train --max-object 3", "Unrecognized options: --max-object, 3; perhaps you meant "
@@ -114,8 +114,8 @@ def test_the_newest_run_is_last(folder, capsys):
         ("train --xyz", "Unrecognized options: --xyz"),
     ],
 )  # fmt: skip
-def test_a_mistyped_word_gets_a_suggestion(line, told, capsys):
-    assert mistake(line, capsys).endswith(told)
+def test_a_mistyped_word_gets_a_suggestion(line, message, capsys):
+    assert mistake(line, capsys).endswith(message)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

@@ -186,7 +186,7 @@ def test_an_unknown_field_is_named(place):
     assert info.value.argument == "config.json"
 
 
-def test_a_broken_rule_is_told_with_file_and_field():
+def test_a_broken_rule_is_reported_with_file_and_field():
     with pytest.raises(InputError) as info:
         from_json(Config, '{"model": {"model_steps": 0}}', "config.json")
     assert str(info.value) == "config.json: model_steps must be at least 1, got 0"

@@ -153,7 +153,7 @@ def test_another_version_never_meets_old_scenes(composed, monkeypatch):
     ],
     ids=["empty", "no zip", "truncated", "overwritten"],
 )
-def test_a_damaged_cache_is_made_anew(damage, composed, cache):
+def test_a_damaged_cache_is_replaced(damage, composed, cache):
     first = make("digits", "train", FEW)
     (path,) = cache.iterdir()
     path.write_bytes(damage(path.read_bytes()))

@@ -68,8 +68,8 @@ def finished(path, model: ModelConfig, data, rows=True) -> Run:
     run.save(programs[0], eager(programs[1]))
     if rows:
         for step in (10, 20, 30):
-            told = {"elbo": -1 / step, "test_elbo": -2 / step, "test_count_accuracy": step / 50}
-            run.append({"step": step, **told})
+            message = {"elbo": -1 / step, "test_elbo": -2 / step, "test_count_accuracy": step / 50}
+            run.append({"step": step, **message})
         run.write("evaluation.json", json.dumps({"elbo": 2.0}))
     return run
 
@@ -302,8 +302,8 @@ def test_the_newest_finished_run_is_found(tmp_path, monkeypatch):
 
 def test_without_a_run_one_line_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    told = mistake("demo", capsys)
-    assert told == (
+    message = mistake("demo", capsys)
+    assert message == (
         "RUN must be given, or --train, to train the default first (about two minutes): "
         "runs/ has no finished run"
     )
@@ -344,8 +344,8 @@ def test_train_needs_no_answer(tmp_path, monkeypatch):
 def test_addresses_that_cannot_be_had(tmp_path, monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        told = mistake(f"demo --train --port {port}", capsys)
-        assert told == f"--port must be free, and one that you may use, got {port}"
+        message = mistake(f"demo --train --port {port}", capsys)
+        assert message == f"--port must be free, and one that you may use, got {port}"
     assert "--host must be an address of this machine" in mistake("demo --host 192.0.2.1", capsys)
     assert "--port must be 1 to 65535, got 0" in mistake("demo --port 0", capsys)
     check_address("127.0.0.1", None)

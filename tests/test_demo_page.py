@@ -43,7 +43,7 @@ MODEL = ModelConfig(
     decoder_output_bias=0.0,
     image_size=(20, 26),
 )
-# a process whose every attempt to reach another machine is told
+# a process whose every attempt to reach another machine is reported
 WATCHED = """
 import sys
 def watch(event, args):
@@ -70,17 +70,17 @@ def run(tmp_path_factory):
     guide = eqx.tree_at(lambda g: g.networks.predict.mlp.layers[-1].weight, guide, weight)
     run.save(model, eager(guide))
     for step in (10, 20, 30):
-        told = {"elbo": -1 / step, "test_elbo": -2 / step, "test_count_accuracy": step / 50}
-        run.append({"step": step, **told})
+        message = {"elbo": -1 / step, "test_elbo": -2 / step, "test_count_accuracy": step / 50}
+        run.append({"step": step, **message})
     run.write("evaluation.json", json.dumps({"elbo": 2.0}))
     return run
 
 
-def start(command, told, environment):
+def start(command, message, environment):
     """A process that serves the page, and the page's address. (Gradio gives its server five seconds
     to come up, which a busy machine may exceed: then once more.)"""
     for _ in range(3):
-        with open(told, "w") as errors:
+        with open(message, "w") as errors:
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True
             )
@@ -90,26 +90,26 @@ def start(command, told, environment):
         if address is not None:
             return process, address[0]
         process.wait()
-    raise AssertionError(told.read_text())
+    raise AssertionError(message.read_text())
 
 
 @pytest.fixture(scope="module")
 def server(run, tmp_path_factory):
     """The page's address, and the folder where uploads arrive."""
     temporary = tmp_path_factory.mktemp("temporary")
-    told = temporary.with_name("told.txt")
+    message = temporary.with_name("message.txt")
     cache = jax.config.jax_compilation_cache_dir
     environment = {
         **os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "TMPDIR": str(temporary)
     }  # fmt: skip
     command = [sys.executable, "-c", WATCHED, "demo", str(run.path)]
-    process, address = start(command, told, environment)
+    process, address = start(command, message, environment)
     yield address, temporary
     process.terminate()
     assert process.wait(timeout=SLOW) == 0
     process.stdout.close()
     assert not list(temporary.iterdir())  # nothing is left behind
-    complaints = told.read_text()
+    complaints = message.read_text()
     assert "REACHED FOR" not in complaints and "Traceback" not in complaints
 
 
@@ -218,19 +218,19 @@ def test_an_upload_is_read_as_in_python_and_not_kept(page, server, run, tmp_path
     assert not [path for path in temporary.rglob("*") if path.is_file() and path.stat().st_size]
 
 
-def test_a_broken_upload_is_told(page, tmp_path):
+def test_a_broken_upload_is_reported(page, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     seen = page.locator("#seen .air-seen").inner_html()
     page.locator("input[type=file]").set_input_files(tmp_path / "broken.png")
     page.wait_for_selector(".air-message")
-    told = page.inner_text(".air-message")
-    assert told.startswith("broken.png cannot be read:") and "/" not in told
+    message = page.inner_text(".air-message")
+    assert message.startswith("broken.png cannot be read:") and "/" not in message
     assert page.locator("#seen .air-seen").inner_html() == seen
     after(page, lambda: page.click("#random-scene"))
     page.wait_for_selector(".air-message", state="hidden")
 
 
-def test_too_large_an_upload_is_told(page, tmp_path):
+def test_too_large_an_upload_is_reported(page, tmp_path):
     (tmp_path / "large.png").write_bytes(bytes(11 * 2**20))
     page.locator("input[type=file]").set_input_files(tmp_path / "large.png")
     page.wait_for_selector("text=/maximum allowed size/i")

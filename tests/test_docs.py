@@ -93,9 +93,9 @@ def test_flags_in_sentences_exist(capsys):
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])
     known = set(re.findall(r"(?<!\w)--?[a-z][\w-]*", capsys.readouterr().out))
-    told = {flag for text in TEXTS.values() for flag in re.findall(r"`(--?[a-z][\w-]*)", text)}
-    assert len(told) > 30
-    assert told - known == set()
+    message = {flag for text in TEXTS.values() for flag in re.findall(r"`(--?[a-z][\w-]*)", text)}
+    assert len(message) > 30
+    assert message - known == set()
 
 
 def test_what_is_tested_is_there():

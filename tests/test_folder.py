@@ -76,7 +76,7 @@ def test_a_jpeg_is_nearly_the_same_image(tmp_path):
 
 
 @pytest.mark.parametrize("colour", ["no", "yes", "auto"])
-def test_colours_are_kept_or_become_grey_and_transparent_is_ground(colour, tmp_path):
+def test_colours_are_kept_or_become_grey_and_transparent_is_background(colour, tmp_path):
     colours = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]
     alpha = [[255], [255], [255], [0]]
     saved(tmp_path / "a.png", np.array([np.hstack([colours, alpha])], np.uint8))
@@ -108,10 +108,10 @@ def test_colours_are_scaled_and_inverted_alike(tmp_path):
     assert not images.images[0, :, :2].any()
 
 
-@pytest.mark.parametrize(("ground", "inverted"), [(0, "no"), (255, "yes"), (180, "yes")])
-def test_a_bright_ground_is_inverted(ground, inverted, tmp_path):
-    array = np.full((8, 8), ground, np.uint8)
-    array[3:5, 3:5] = 255 - ground
+@pytest.mark.parametrize(("backdrop", "inverted"), [(0, "no"), (255, "yes"), (180, "yes")])
+def test_a_bright_background_is_inverted(backdrop, inverted, tmp_path):
+    array = np.full((8, 8), backdrop, np.uint8)
+    array[3:5, 3:5] = 255 - backdrop
     for i in range(3):
         saved(tmp_path / f"{i}.png", array)
     images, config, _ = loaded(tmp_path, PictureConfig())
@@ -150,7 +150,7 @@ def test_files_are_sorted_and_nested(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n" + bytes(50)])
-def test_a_broken_file_is_told_and_left_out(content, tmp_path):
+def test_a_broken_file_is_reported_and_left_out(content, tmp_path):
     saved(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(content)
     images, _, broken = loaded(tmp_path, AS_IS)
@@ -213,7 +213,7 @@ def test_sizes_are_two_numbers(size):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """An untrained run of pictures on a bright ground, that finds objects everywhere."""
+    """An untrained run of pictures on a bright background that finds objects everywhere."""
     folder = tmp_path_factory.mktemp("run")
     config = Config(TrainConfig(data="digits"), TINY, pictures=PictureConfig("yes"))
     made = Run.create(config, folder / "run")
@@ -280,7 +280,7 @@ def test_one_picture_is_enough(run, folder, tmp_path):
 
 
 def test_mistakes_of_predict(run, folder, tmp_path, capsys):
-    for line, told in (
+    for line, message in (
         (f"{folder} --out {folder}/out", "--out must not be in the folder of pictures"),
         (f"{folder} --out {run}", "--out must be a new folder (nothing is overwritten)"),
         (f"{tmp_path}/none --out {tmp_path}/out", "PICTURES must be a folder of pictures"),
@@ -292,10 +292,10 @@ def test_mistakes_of_predict(run, folder, tmp_path, capsys):
         ),
         (f"{folder}/broken.jpg --out {tmp_path}/out", f"{folder}/broken.jpg cannot be read"),
     ):
-        assert mistake(f"predict {run} {line}", capsys).startswith(told)
+        assert mistake(f"predict {run} {line}", capsys).startswith(message)
     saved(folder / "0wide.png", np.zeros((6, 5), np.uint8))
-    told = f"{folder}/0wide.png must be 5 x 6 pixels as the model's images, got 6 x 5"
-    assert mistake(f"predict {run} {folder} --out {tmp_path}/out", capsys) == told
+    message = f"{folder}/0wide.png must be 5 x 6 pixels as the model's images, got 6 x 5"
+    assert mistake(f"predict {run} {folder} --out {tmp_path}/out", capsys) == message
     assert not os.path.exists(tmp_path / "out")
 
 
@@ -333,9 +333,9 @@ def test_large_pictures_in_colour_are_trained_on_in_crops_and_read_in_tiles(
     main(
         f"train {tmp_path}/pictures --crop 12 --object-size 4 --out {tmp_path}/run {flags}".split()
     )
-    told = capsys.readouterr().out
-    assert "54 crops; inverted: no (--invert); in colour: yes (--colour)" in told
-    assert "objects of about 4 pixels (--object-size)" in told
+    message = capsys.readouterr().out
+    assert "54 crops; inverted: no (--invert); in colour: yes (--colour)" in message
+    assert "objects of about 4 pixels (--object-size)" in message
     config = Run.open(tmp_path / "run").config
     assert config.model.image_shape == (12, 12, 3) and config.model.guide == "attend"
     main(f"predict {tmp_path}/run {tmp_path}/pictures --out {tmp_path}/out --draw".split())
@@ -347,5 +347,5 @@ def test_large_pictures_in_colour_are_trained_on_in_crops_and_read_in_tiles(
     with Image.open(tmp_path / "out" / "drawn" / "0.png.png") as drawn:
         assert drawn.size == (100, 120)
     saved(tmp_path / "small.png", np.zeros((11, 30, 3), np.uint8))
-    told = mistake(f"predict {tmp_path}/run {tmp_path}/small.png --out {tmp_path}/no", capsys)
-    assert told == f"{tmp_path}/small.png must be 12 x 12 pixels or more (--crop), got 11 x 30"
+    message = mistake(f"predict {tmp_path}/run {tmp_path}/small.png --out {tmp_path}/no", capsys)
+    assert message == f"{tmp_path}/small.png must be 12 x 12 pixels or more (--crop), got 11 x 30"

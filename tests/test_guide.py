@@ -149,7 +149,7 @@ def places(guide, images):
     for _ in range(guide.config.model_steps):
         place, _ = guide.attend(guide.networks, images, jnp.zeros((len(images), 0)), state)
         found.append((np.asarray(place) + 1) * np.array(images.shape[2:0:-1]) / 2 - 0.5)
-        # a window around the place looked at
+        # a window around the attended place
         s = ATTEND.scale_prior_mean
         z_where = jnp.concatenate([jnp.full((len(images), 1), s), -s * place], axis=-1)
         state = state._replace(residual=guide.uncovered(state.residual, z_where))
@@ -169,7 +169,7 @@ def test_the_guide_looks_at_each_object_the_brightest_first():
     np.testing.assert_allclose(found, [[5, 4], [3, 16], [18, 12]], atol=1)
 
 
-def test_what_is_looked_at_does_not_depend_on_the_place():
+def test_what_is_attended_to_does_not_depend_on_the_place():
     _, guide = untrained(ATTEND, 0)
     here, there = squares((5, 5)), squares((12, 9))
     _, state = guide.start(guide.networks, here)
@@ -180,7 +180,7 @@ def test_what_is_looked_at_does_not_depend_on_the_place():
     np.testing.assert_allclose(gates, same, atol=1e-5)
 
 
-def test_a_window_is_taken_away_and_the_rest_is_left():
+def test_a_window_is_removed_from_the_residual():
     _, guide = untrained(ATTEND, 0)
     left = np.asarray(guide.uncovered(jnp.ones((1, 24, 24)), jnp.array([[3.0, 0.0, 0.0]])))[0]
     assert left[11, 11] == 0 and left[10, 13] == 0  # its inner half

@@ -1,4 +1,4 @@
-"""The ground behind the objects, and the noise of pixels: fixed, or learned."""
+"""The background behind the objects, and the noise of pixels: fixed or learned."""
 
 import dataclasses
 
@@ -19,12 +19,12 @@ from airjax.programs.model import presence_probs
 from airjax.programs.untrained import untrained
 from airjax.training.trainer import Trainer
 
-GROUND = np.linspace(0, 0.6, 30, dtype=np.float32).reshape(5, 6)
+BACKGROUND = np.linspace(0, 0.6, 30, dtype=np.float32).reshape(5, 6)
 
 
 def with_ground(background="mean", sd=0.3):
     config = dataclasses.replace(TINY, background=background, likelihood_sd=sd)
-    images = np.round(255 * GROUND)[None].astype(np.uint8)
+    images = np.round(255 * BACKGROUND)[None].astype(np.uint8)
     return Likelihood(config).with_mean_of(images)
 
 
@@ -38,18 +38,18 @@ def test_without_a_ground_the_canvas_is_the_mean():
 
 def test_objects_stand_between_the_ground_and_white():
     likelihood = with_ground()
-    np.testing.assert_allclose(likelihood.mean(jnp.zeros((1, 5, 6)))[0], GROUND, atol=2e-3)
+    np.testing.assert_allclose(likelihood.mean(jnp.zeros((1, 5, 6)))[0], BACKGROUND, atol=2e-3)
     np.testing.assert_allclose(likelihood.mean(jnp.ones((1, 5, 6)))[0], 1)
     half = likelihood.mean(jnp.full((1, 5, 6), 0.5))[0]
-    np.testing.assert_allclose(half, (1 + GROUND) / 2, atol=2e-3)
-    np.testing.assert_allclose(likelihood.foreground(jnp.asarray(GROUND[None])), 0, atol=2e-3)
+    np.testing.assert_allclose(half, (1 + BACKGROUND) / 2, atol=2e-3)
+    np.testing.assert_allclose(likelihood.foreground(jnp.asarray(BACKGROUND[None])), 0, atol=2e-3)
 
 
-def test_the_mean_of_the_images_is_the_ground():
+def test_the_mean_of_the_images_is_the_background():
     images = np.random.default_rng(0).integers(0, 256, (20, 5, 6), np.uint8)
     config = dataclasses.replace(TINY, background="mean")
-    ground = Likelihood(config).with_mean_of(images).clipped_background
-    np.testing.assert_allclose(ground, images.mean(0) / 255, rtol=1e-5)
+    backdrop = Likelihood(config).with_mean_of(images).clipped_background
+    np.testing.assert_allclose(backdrop, images.mean(0) / 255, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_gradient_of_the_noise_agrees_with_a_finite_difference(tiny_images):
 
 def test_ground_and_noise_are_learned_and_kept():
     random = np.random.default_rng(0)
-    pixels = GROUND + 0.05 * random.standard_normal((200, 5, 6))
+    pixels = BACKGROUND + 0.05 * random.standard_normal((200, 5, 6))
     images = np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
     model = dataclasses.replace(TINY, background="learned", likelihood_sd="learned")
     config = Config(

@@ -186,7 +186,7 @@ def test_a_download_is_kept(files, serve):
     assert asked == [f"/0/{name}" for name in NAMES]
 
 
-def test_a_download_damaged_on_disk_is_made_anew(files, serve, cache):
+def test_a_download_damaged_on_disk_is_replaced(files, serve, cache):
     put(cache / "mnist", NO_GZIP)
     serve(files)
     is_read(load_mnist("train"))

@@ -109,7 +109,7 @@ def test_geom_counts_failures():
     assert abs(np.mean(draws) - 1.5) < 4 * np.sqrt(0.6 / 0.16 / 400)
 
 
-def test_geom_prior_goes_on_step_by_step(tiny):
+def test_geom_prior_continues_step_by_step(tiny):
     """As many sites as steps were taken; the canvas holds what they drew."""
     model, _ = tiny
     counts = set()

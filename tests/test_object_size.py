@@ -32,8 +32,8 @@ def test_the_size_of_objects_is_seen(pool, object_size):
 def test_noise_and_a_ground_do_not_matter():
     data = make("digits", "test", SceneConfig(num_scenes=100))
     random = np.random.default_rng(0)
-    ground = np.linspace(0, 0.6, 50)
-    noisy = data.images / 255 + ground + 0.1 * random.standard_normal(data.images.shape)
+    backdrop = np.linspace(0, 0.6, 50)
+    noisy = data.images / 255 + backdrop + 0.1 * random.standard_normal(data.images.shape)
     images = np.round(255 * np.clip(noisy, 0, 1)).astype(np.uint8)
     assert estimate(images) == pytest.approx(typical(data), rel=0.2)
 

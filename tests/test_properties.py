@@ -101,7 +101,7 @@ def look(tiny):
     n=st.integers(0, TINY.model_steps),
     doubt=st.floats(2**-126, 0.25, width=32),  # float32's smallest: what a guide may be sure of
 )
-def test_any_image_may_be_looked_at_again(look, pixels, n, doubt):
+def test_any_image_may_have_a_second_look(look, pixels, n, doubt):
     q_n = np.full(TINY.model_steps + 1, doubt, np.float32)
     q_n[n] = 1
     probs, found = look(jnp.asarray(pixels / np.float32(255)), jnp.log(jnp.asarray(q_n)))

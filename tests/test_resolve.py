@@ -81,5 +81,5 @@ def test_programs_want_a_decided_guide():
 
 def test_a_data_set_is_named_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    told = mistake("train digits --data multi-mnist", capsys)
-    assert told == "--data must be left out where PICTURES is given, got multi-mnist"
+    message = mistake("train digits --data multi-mnist", capsys)
+    assert message == "--data must be left out where PICTURES is given, got multi-mnist"

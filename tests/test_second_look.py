@@ -79,7 +79,7 @@ CLOSE = [(-0.11, 0.05), (0.11, 0.1)]
         [(0.0, 0.0), (0.0, -0.22)],
     ],
 )  # fmt: skip
-def test_one_object_stays_one_and_two_are_told_apart(blobs, look, places):
+def test_one_object_stays_one_and_two_are_separated(blobs, look, places):
     image = drawn(blobs[0], *places)
     probs, found = look(image, UNSURE)
     assert probs.argmax() == len(places)
@@ -166,10 +166,12 @@ def test_elbo_is_that_of_the_programs(tiny, learned):
     if learned:
         config = dataclasses.replace(TINY, likelihood_sd="learned", background="learned")
         programs = untrained(config, 0)
-        ground = jnp.full(config.image_size, 0.2)
+        backdrop = jnp.full(config.image_size, 0.2)
         programs = [
             eqx.tree_at(
-                lambda p: (p.likelihood.background, p.likelihood.log_sd), p, (ground, jnp.log(0.1))
+                lambda p: (p.likelihood.background, p.likelihood.log_sd),
+                p,
+                (backdrop, jnp.log(0.1)),
             )
             for p in programs
         ]
@@ -195,20 +197,20 @@ def test_elbo_is_that_of_the_programs(tiny, learned):
         np.testing.assert_allclose(value, expected, rtol=1e-4)
 
 
-def test_what_is_left_is_the_ground_and_the_others():
+def test_the_residual_is_the_background_and_the_others():
     config = dataclasses.replace(TINY, background="mean")
     model, guide = untrained(config, 0)
-    ground = jnp.linspace(0, 0.5, 30).reshape(config.image_size)
+    backdrop = jnp.linspace(0, 0.5, 30).reshape(config.image_size)
     model, guide = (
-        eqx.tree_at(lambda p: p.likelihood.background, program, ground)
+        eqx.tree_at(lambda p: p.likelihood.background, program, backdrop)
         for program in (model, guide)
     )
-    look = Explainer(model, guide, ground)
-    objects = look.read(ground, 2)
+    look = Explainer(model, guide, backdrop)
+    objects = look.read(backdrop, 2)
     on = jnp.array([True, False])
     mean = model.likelihood.mean(canvas(objects, on))
     left = look._replace(image=mean).residual(objects, on)
-    np.testing.assert_allclose(left, ground, atol=1e-6)
+    np.testing.assert_allclose(left, backdrop, atol=1e-6)
 
 
 def test_the_object_missed_least_is_left_out(blobs):
@@ -265,13 +267,13 @@ def test_the_basic_guide_is_refused():
 
 
 @pytest.mark.parametrize("command", ["evaluate {0}/run", "predict {0}/run {0}/in --out {0}/out"])
-def test_the_flag_is_refused_likewise(command, tmp_path, capsys):
+def test_the_flag_is_refused_too(command, tmp_path, capsys):
     images = np.zeros((10, 5, 6), np.uint8)
     np.savez(tmp_path / "images.npz", images=images)
     (tmp_path / "in").mkdir()
     Image.fromarray(images[0]).save(tmp_path / "in/0.png")
     run = Run.create(Config(TrainConfig(data=f"{tmp_path}/images.npz"), BASIC), tmp_path / "run")
     run.save(*untrained(BASIC, 0))
-    told = TOLD.replace("second_look", "--second-look")
-    assert mistake(f"{command.format(tmp_path)} --second-look", capsys) == told
+    message = TOLD.replace("second_look", "--second-look")
+    assert mistake(f"{command.format(tmp_path)} --second-look", capsys) == message
     assert not (tmp_path / "out").exists()

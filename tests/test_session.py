@@ -174,24 +174,24 @@ def test_a_run_of_a_version_with_another_optimiser_is_refused_and_left_alone(sto
     before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
     with pytest.raises(SystemExit) as end:
         main(["train", "--resume", str(stopped)])
-    told = f"{folder} must be of a version of airjax that trains as this one does"
-    assert end.value.code == 2 and told in capsys.readouterr().err
+    message = f"{folder} must be of a version of airjax that trains as this one does"
+    assert end.value.code == 2 and message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         ("--seed 5 --batch-size 9", "these differ: batch_size (8 and 9), seed (0 and 5)"),
         ("--encoder-net 5 6", "these differ: encoder_net ((5,) and (5, 6))"),
         ("--out elsewhere", "--out must be left out where a run is resumed, got elsewhere"),
     ],
 )
-def test_a_run_is_resumed_with_its_own_settings(flags, told, stopped, capsys):
+def test_a_run_is_resumed_with_its_own_settings(flags, message, stopped, capsys):
     with pytest.raises(SystemExit) as end:
         main(["train", "--resume", str(stopped), *flags.split()])
     assert end.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_second_process_is_refused(stopped, capsys):

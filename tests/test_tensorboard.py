@@ -71,10 +71,10 @@ def run(scenes, tmp_path_factory):
 def test_every_metric_is_written_once(run):
     assert len(list((run / tensorboard.FOLDER).iterdir())) == 2  # one of each process
     rows = Run.open(run).rows()
-    told = {(k, row["step"]): v for row in rows for k, v in row.items() if k != "step"}
+    message = {(k, row["step"]): v for row in rows for k, v in row.items() if k != "step"}
     found = scalars(run)
-    assert found.keys() == told.keys()
-    np.testing.assert_allclose([found[key] for key in told], list(told.values()), rtol=1e-6)
+    assert found.keys() == message.keys()
+    np.testing.assert_allclose([found[key] for key in message], list(message.values()), rtol=1e-6)
     assert {step for tag, step in found if tag == "elbo"} == {10, 20, 30, 40}
     assert ("test_count_accuracy", 40) in found
 

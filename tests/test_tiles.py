@@ -114,7 +114,7 @@ def test_boxes_lie_in_the_picture(air, shape):
         assert sorted(found.tight_boxes.tolist()) == sorted(want.tight_boxes.tolist())
 
 
-def test_mistakes_are_told(air):
+def test_mistakes_are_reported(air):
     with pytest.raises(InputError, match=r"overlap must be from 0 to below 1, got 1\.0"):
         air.find(np.zeros((9, 9)), overlap=1.0)
     with pytest.raises(InputError, match=r"picture must have shape \[H, W\] or"):

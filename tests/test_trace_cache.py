@@ -134,7 +134,7 @@ def test_where_nothing_can_be_kept_it_is_the_function(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("estimator", "background"), [("count", "none"), ("score", "mean")])
 def test_training_is_the_same_bit_for_bit(folder, monkeypatch, estimator, background):
     """Of this seed and of another one, and of other images: none of these may be in the trace, but
-    for the mean of the images where it is the ground."""
+    for the mean of the images where it is the background."""
     model = dataclasses.replace(TINY, background=background)
     base = TrainConfig(data="x", estimator=estimator, steps=20, batch_size=4)
     how = EstimatorConfig(baselines=estimator == "score")

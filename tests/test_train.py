@@ -46,10 +46,10 @@ def test_rows_come_at_the_multiples_asked_for_and_at_the_end(finished):
         assert np.isfinite(list(row.values())).all()
 
 
-def test_an_evaluation_tells_all_that_the_watch_judges(finished, monkeypatch):
+def test_an_evaluation_has_all_that_collapse_judges(finished, monkeypatch):
     trainer, state, rows = finished
-    told = {"elbo", "empty_elbo", "mean_count", "empty_objects", "large_windows"}
-    assert {f"test_{name}" for name in told} <= set(rows[-1])
+    message = {"elbo", "empty_elbo", "mean_count", "empty_objects", "large_windows"}
+    assert {f"test_{name}" for name in message} <= set(rows[-1])
     config, asked = trainer.config.model, []
     reading = SimpleNamespace(
         elbo=np.zeros(4),
