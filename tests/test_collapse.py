@@ -158,7 +158,7 @@ def test_a_chunk_with_an_infinite_gradient_is_repeated_and_training_continues(mo
     config = Config(TrainConfig(steps=8, batch_size=2), TINY, progress=progress)
     trainer, step = Trainer(config, images), Trainer.step
 
-    def bad_at_five(self, state, images):  # a gradient that no ELBO tells of
+    def bad_at_five(self, state, images):  # a gradient that the ELBO does not show
         after, elbo = step(self, state, images)
         bad = jnp.where(state.step == 5, jnp.inf, 1.0)
         optim_state = jax.tree.map(
