@@ -31,8 +31,8 @@ nb_execution_mode = "force"
 nb_execution_timeout = 600  # seconds a cell
 nb_execution_raise_on_error = True
 nb_merge_streams = True
-nb_output_stderr = "remove"  # what libraries say of the machine
-nb_ipywidgets_js = {}  # otherwise pages may load scripts from elsewhere
+nb_output_stderr = "remove"  # messages of libraries about the machine
+nb_ipywidgets_js = {}  # otherwise pages may load scripts from other servers
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
@@ -44,18 +44,19 @@ autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 strip_signature_backslash = True  # keeps the last character of `model_`
-napoleon_use_ivar = True  # what a docstring says of an attribute stays in the class's own text
+napoleon_use_ivar = True  # attributes stay in the text of the class
 napoleon_attr_annotations = False
 
 
 def skip_member(app, what, name, member, skip, options):
-    """Leaves out the fields of named tuples, which the class's docstring describes, and what
-    scikit-learn adds to estimators."""
+    """Leaves out the fields of named tuples, which the docstring of the class describes, and
+    methods that scikit-learn adds to estimators."""
     return True if isinstance(member, _tuplegetter) or name.endswith("_request") else None
 
 
-WRITTEN = {  # types as they are written in the source, for what they are at run time
-    r"~\w+\.Annotated\[(.+?), [~\w.]*(?:_ArgConfig\((?:[^()]|\([^()]*\))*\)|Suppress)\]": r"\1",
+WRITTEN = {  # types at run time, and how they are written in the source
+    r"~\w+\.Annotated\[(.+?)"
+    r"(?:, (?:[~\w.]*_ArgConfig\((?:[^()]|\([^()]*\))*\)|Positional))+\]": r"\1",
     r"~jaxtyping\.Key\[[^]]*, ''\] \| ~jaxtyping\.UInt32\[[^]]*\] \| ~jaxtyping\.UInt32\[[^]]*\]": (
         "~jaxtyping.PRNGKeyArray"
     ),
@@ -73,7 +74,7 @@ def as_written(app, what, name, obj, options, signature, returned):
 
 
 def shorter(app, doctree):
-    """Leaves out where JAX happens to define its arrays."""
+    """Leaves out the module in which JAX defines its arrays."""
     for text in list(doctree.findall(nodes.Text)):
         if "jaxlib._jax." in text:
             text.parent.replace(text, nodes.Text(text.replace("jaxlib._jax.", "")))
@@ -82,7 +83,7 @@ def shorter(app, doctree):
 def mathml(formula, display="inline"):
     """A formula as MathML, which browsers draw without a script."""
     text = convert(formula, display=display)
-    # browsers take letters of another kind by their code points only, and set log p as logp
+    # browsers show letters of another kind by their code points only, and log p as logp
     for letter, kind, code in (("L", "script", "\u2112"), ("E", "double-struck", "\U0001d53c")):
         text = text.replace(f'<mi mathvariant="{kind}">{letter}</mi>', f"<mi>{code}</mi>")
     return text.replace("<mi>log</mi>", '<mi>log</mi><mspace width="0.17em" />')
@@ -102,7 +103,7 @@ def block_math(translator, node):
 
 
 def check_offline(app, exception):
-    """Fails where a page loads anything from elsewhere. (Links are no loading.)"""
+    """Fails if a page loads anything from another server. (Links load nothing.)"""
     loads = re.compile(r'<(?:script|img|iframe|link rel="stylesheet")[^>]*"(?:https?:)?//[^"]*"')
     for page in Path(app.outdir).rglob("*.html"):
         found = loads.search(page.read_text())
@@ -111,7 +112,7 @@ def check_offline(app, exception):
 
 
 def setup(app):
-    """What the settings above refer to."""
+    """Connects the functions above."""
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-signature", as_written)

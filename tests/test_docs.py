@@ -46,7 +46,8 @@ def command_lines(text: str) -> list[str]:
     lines = []
     for block in BLOCK.finditer(text):
         for line in block[0].replace("\\\n", " ").splitlines():
-            line = re.sub(r"[\[\]]", "", line.partition(" #")[0]).strip()  # optional flags, too
+            line = line.partition(" #")[0].partition(" > ")[0]
+            line = re.sub(r"[\[\]]", "", line).strip()  # optional flags, too
             command = COMMAND.search(line)
             if command and not command[1].startswith("COMMAND"):
                 lines.append(command[1])
@@ -85,7 +86,7 @@ def test_command_lines_parse(page, line, tmp_path, monkeypatch):
     if "--resume" in arguments:
         Run.create(Config(), Path(arguments[arguments.index("--resume") + 1]))
     cli.main(arguments)
-    assert len(calls) == 1 or arguments[-1] == "--help"
+    assert len(calls) == 1 or arguments[-1] in ("--help", "--version")
 
 
 def test_flags_in_sentences_exist(capsys):
