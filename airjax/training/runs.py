@@ -113,11 +113,12 @@ class Run:
         """``finished``, ``training`` (a process is training in its folder) or ``stopped``."""
         if self.is_finished:
             return "finished"
-        try:
-            with self.locked():
-                return "stopped"
-        except InputError:
-            return "training"
+        with open(self.path / "config.json") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return "training"
+        return "stopped"
 
     def write(self, name: str, text: str) -> None:
         """Writes or replaces a file of the run; an interruption leaves it whole."""

@@ -137,7 +137,7 @@ class Session:
     def _train_seeds(self, ends_process: bool) -> int | None:
         """Trains each seed in a run of its own inside the run, and keeps the one with the best ELBO
         on held-out images; labels are not used."""
-        run, tries, reports = self.run, self.run.config.tries, {}
+        run, tries, scores = self.run, self.run.config.tries, {}
         first = run.config.train.seed
         for seed in range(first, first + tries.seeds):
             config = replace(run.config.train, seed=seed)
@@ -147,12 +147,12 @@ class Session:
                 signum = replace(self, run=part).train(ends_process)
                 if signum is not None:
                     return signum
-            reports[seed] = part.report() | {"restarts": len(part.restarts())}
-        elbos = {seed: report["elbo"] for seed, report in reports.items()}
+            scores[seed] = part.report() | {"restarts": len(part.restarts())}
+        elbos = {seed: score["elbo"] for seed, score in scores.items()}
         best = max(elbos, key=lambda seed: elbos[seed] if math.isfinite(elbos[seed]) else -math.inf)
-        run.write("seeds.json", json.dumps({"best": best, "seeds": reports}, indent=2) + "\n")
+        run.write("seeds.json", json.dumps({"best": best, "seeds": scores}, indent=2) + "\n")
         run.adopt(run.path / f"seed_{best}")
-        console.print(seeds_table(reports, best))
+        console.print(seeds_table(scores, best))
         report(f"model      {run.path / 'model'}")
         return None
 
