@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from airjax.checks import at_least_1
+from airjax.checks import at_least_1, whole
 from airjax.config import Config, EstimatorName
 from airjax.console import console, report
 from airjax.data.dataset import Dataset, as_images
@@ -49,7 +49,7 @@ class AIR(TransformerMixin, BaseEstimator):
             `airjax.inference.second_look`. Separates more close objects; many times slower.
         config: all other settings. The ``data`` of its training names the images: for "digits" and
             "multi-mnist" the paper's guide and priors are used. Its ``seed`` is not used.
-        random_state: an int for reproducible results; a RandomState or None draws one.
+        random_state: an int for reproducible results; a RandomState, a Generator or None draws one.
 
     Attributes:
         model_: NumPyro program of images, `airjax.programs.model.Model`; ``air.model`` for short.
@@ -73,7 +73,7 @@ class AIR(TransformerMixin, BaseEstimator):
         num_paths: int = 5,
         second_look: bool = False,
         config: Config | None = None,
-        random_state: int | np.random.RandomState | None = 0,
+        random_state: int | np.random.RandomState | np.random.Generator | None = 0,
     ):
         self.max_objects = max_objects
         self.object_size = object_size
@@ -177,7 +177,8 @@ class AIR(TransformerMixin, BaseEstimator):
         """As `predict`, batch by batch, in bounded memory for any number of images. The results do
         not depend on the size of the batches."""
         model, guide = self.model, self.guide
-        at_least_1(batch_size=batch_size, num_paths=self.num_paths)
+        num_paths = whole(num_paths=self.num_paths)
+        at_least_1(batch_size=batch_size, num_paths=num_paths)
         read: list[UInt8[np.ndarray, "_ H W *C"]] = []  # the reader is ahead of the results
 
         def chunks():
@@ -185,7 +186,7 @@ class AIR(TransformerMixin, BaseEstimator):
                 read.append(images)
                 yield images
 
-        how = self.seed_, self.num_paths, self.second_look
+        how = self.seed_, num_paths, self.second_look
         for reading in infer.read_stream(model, guide, chunks(), FOUND, *how):
             yield Scenes(read.pop(0), reading, model)
 
@@ -303,14 +304,15 @@ class AIR(TransformerMixin, BaseEstimator):
         train = dataclasses.replace(
             base.train,
             estimator=estimator,
-            steps=base.train.steps if self.steps is None else self.steps,
-            learning_rate=rate if self.learning_rate is None else self.learning_rate,
+            steps=base.train.steps if self.steps is None else whole(steps=self.steps),
+            learning_rate=rate if self.learning_rate is None else float(self.learning_rate),
             seed=_seed(self.random_state),
         )
         model = base.model
         if self.max_objects is not None:
-            at_least_1(max_objects=self.max_objects)
-            model = dataclasses.replace(model, model_steps=self.max_objects)
+            max_objects = whole(max_objects=self.max_objects)
+            at_least_1(max_objects=max_objects)
+            model = dataclasses.replace(model, model_steps=max_objects)
         config = dataclasses.replace(base, train=train, model=model)
         return resolved(config, images, self.object_size)
 
@@ -349,4 +351,6 @@ def _seed(random_state: Any) -> int:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))
-    return int(random_state)
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    return whole(random_state=random_state)

@@ -5,7 +5,10 @@ rule.
 """
 
 import math
+import operator
 from typing import Any
+
+import numpy as np
 
 from airjax.errors import InputError
 
@@ -20,6 +23,17 @@ def at_least_1(**values: int | tuple[int, ...]) -> None:
     for name, value in values.items():
         if min(value, default=1) < 1 if isinstance(value, tuple) else value < 1:
             raise InputError(name, "must be at least 1", value)
+
+
+def whole(**values: Any) -> int:
+    """Checks that a value is a whole number of any type, and returns it as an int."""
+    ((name, value),) = values.items()
+    try:
+        return operator.index(value)
+    except TypeError:
+        if isinstance(value, float | np.floating) and float(value).is_integer():
+            return int(value)
+        raise InputError(name, "must be a whole number", value) from None
 
 
 def positive(**values: float) -> None:

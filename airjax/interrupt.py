@@ -5,15 +5,18 @@ import signal
 import threading
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C, kill, a lost terminal, and the warning that Slurm sends before it ends a job
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interrupt:
-    """A context in which SIGINT and SIGTERM are noted, for a loop that checks ``signum``.
+    """A context in which ``SIGNALS`` are noted, for a loop that checks ``signum``.
 
     Python runs no signal handler while compiled code runs. So a thread reads the numbers of the
     signals from the pipe that Python's own C handler writes them to. Python handles signals in its
-    main thread only: in any other thread this context does nothing.
+    main thread only: in any other thread this context does nothing. A signal that the process
+    ignores (under nohup, say) stays ignored.
 
     Args:
         ends_process: whether a second signal ends the process; otherwise it is ignored.
@@ -29,11 +32,12 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         self._former: dict[int, Any] = {}
-        if threading.current_thread() is not threading.main_thread():
+        heeded = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+        if threading.current_thread() is not threading.main_thread() or not heeded:
             return self
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._former = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
+        self._former = {s: signal.signal(s, lambda *_: None) for s in heeded}
         self._former_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -51,8 +55,10 @@ class Interrupt:
 
     def _watch(self) -> None:
         while byte := os.read(self._read, 1):
-            if byte[0] not in SIGNALS:
+            if byte[0] not in self._former:
                 continue
             if self.signum is not None and self.ends_process:
+                if os.isatty(1):  # a progress bar has hidden it
+                    os.write(1, SHOW_CURSOR)
                 os._exit(128 + byte[0])  # a checkpoint is whole, or it is not there
             self.signum = self.signum or byte[0]

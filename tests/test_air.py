@@ -101,7 +101,18 @@ def test_fit_gives_itself_with_a_history():
     assert not np.array_equal(found.z_what, other.z_what)
 
 
-@pytest.mark.parametrize("state", [None, np.random.RandomState(3)])
+@pytest.mark.parametrize("kind", [int, np.int64, np.int32, np.float64, float])
+def test_numbers_of_any_type_are_the_same_settings(kind, tmp_path):
+    """`GridSearchCV` over np.arange hands out NumPy's."""
+    given = {"max_objects": 2, "steps": 4, "random_state": 3, "num_paths": 1}
+    air = tiny_air().set_params(**{name: kind(value) for name, value in given.items()})
+    assert air._resolved(IMAGES) == tiny_air().set_params(**given)._resolved(IMAGES)
+    air.fit(IMAGES).save(tmp_path / "model")
+    assert AIR.load(tmp_path / "model").model.config.model_steps == 2
+    air.predict(IMAGES[:2])
+
+
+@pytest.mark.parametrize("state", [None, np.random.RandomState(3), np.random.default_rng(0)])
 def test_random_states_of_scikit_learn(state):
     first, second = (tiny_air(random_state=state)._resolved(IMAGES)[0].train.seed for _ in "12")
     assert first != second
@@ -224,6 +235,18 @@ def test_samples_are_scenes(air):
         (lambda a: a.sample(0), "n_samples must be at least 1, got 0"),
         (lambda a: a.set_params(num_paths=0).predict(IMAGES), "num_paths must be at least 1"),
         (lambda a: tiny_air(steps=0).fit(IMAGES), "steps must be at least 1, got 0"),
+        (
+            lambda a: AIR().set_params(max_objects=3.5).fit(IMAGES),
+            "max_objects must be a whole number, got 3.5",
+        ),
+        (
+            lambda a: tiny_air().set_params(steps="100").fit(IMAGES),
+            "steps must be a whole number, got 100",
+        ),
+        (
+            lambda a: tiny_air().set_params(random_state="x").fit(IMAGES),
+            "random_state must be a whole number",
+        ),
         (lambda a: AIR(0).fit(IMAGES), "max_objects must be at least 1, got 0"),
         (
             lambda a: AIR(config=Config(model=ModelConfig(window_size=6))).fit(IMAGES),

@@ -49,6 +49,7 @@ def test_train_leaves_a_whole_run(workplace):
     found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     found = {name for name in found if not name.startswith("checkpoints/")}
     assert found == {
+        ".lock",
         "config.json", "data.json", "metrics.jsonl", "evaluation.json",
         "model/manifest.json", "model/weights.safetensors",
         "figures/curves.png", "figures/reconstructions.png", "figures/samples.png",

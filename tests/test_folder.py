@@ -264,6 +264,7 @@ def test_predictions_as_json_and_coco(run, folder, tmp_path, capsys):
     entries = json.loads((tmp_path / "json" / "predictions.json").read_text())
     assert [len(e["objects"]) for e in entries] == [e["count"] for e in entries]
     images = pycocotools.COCO(tmp_path / "coco" / "coco_images.json")
+    assert set(images.dataset) == {"info", "images", "categories", "annotations"}  # older: KeyError
     results = images.loadRes(str(tmp_path / "coco" / "coco_results.json"))
     assert [i["file_name"] for i in images.loadImgs(images.getImgIds())] == [
         e["file"] for e in entries

@@ -201,6 +201,30 @@ def test_a_second_process_is_refused(stopped, capsys):
     assert "--resume must not be in use: another process trains there" in capsys.readouterr().err
 
 
+def test_a_second_process_is_refused_whatever_became_of_the_settings_file(stopped, capsys):
+    """An editor, or a copy, gives config.json a new inode."""
+    with Run.open(stopped).locked(), pytest.raises(SystemExit):
+        shutil.copy(stopped / "config.json", stopped / "copy")
+        (stopped / "copy").replace(stopped / "config.json")
+        main(["train", "--resume", str(stopped)])
+    assert "--resume must not be in use" in capsys.readouterr().err
+
+
+def test_a_lock_holds_for_all_seeds_of_a_run(scenes, tmp_path, capsys):
+    run = tmp_path / "run"
+    stop_after(2, [*line(scenes, run), "--seeds", "2"])
+    # the hint names the whole run, not the seed that was interrupted
+    assert f"everything is saved: airjax train --resume {run}\n" in capsys.readouterr().out
+    part = Run.open(run / "seed_0")
+    assert part.whole == run and part.state == "stopped"
+    with Run.open(run).locked(), pytest.raises(SystemExit):
+        assert part.state == "training"
+        main(["train", "--resume", str(part.path)])
+    assert "--resume must not be in use" in capsys.readouterr().err
+    main(["train", "--resume", str(run)])
+    assert Run.open(run).is_finished
+
+
 def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
     config = Config(TrainConfig(steps=20, batch_size=2), TINY, progress=ProgressConfig())
     images = np.zeros((4, 5, 6), np.uint8)
@@ -234,6 +258,31 @@ def test_a_signal_is_noted():
             time.sleep(0.01)
         assert interrupt.signum == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_lost_terminal_and_slurms_warning_are_noted(signum):
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signum)
+        deadline = time.monotonic() + 10
+        while interrupt.signum is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert interrupt.signum == signum
+
+
+def test_a_signal_that_the_process_ignores_stays_ignored():
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            assert interrupt.signum is None
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+            assert interrupt.signum == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def test_in_an_interpreter_a_second_signal_changes_nothing():

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+import airjax
 from airjax.air import AIR
 from airjax.config import PictureConfig
 from airjax.data.folder import Broken, decided, picture_files, read_images
@@ -126,7 +127,8 @@ class CocoWriter:
     def close(self) -> None:
         """Writes the files."""
         categories = [{"id": CATEGORY, "name": "object"}]
-        images = {"images": self.images, "categories": categories, "annotations": []}
+        about = {"description": f"read by airjax {airjax.__version__}"}
+        images = {"info": about, "images": self.images, "categories": categories, "annotations": []}
         (self.out / "coco_images.json").write_text(json.dumps(images) + "\n")
         (self.out / "coco_results.json").write_text(json.dumps(self.results) + "\n")
 
@@ -207,7 +209,7 @@ def _images(
 ) -> tuple[Iterator[tuple[str, np.ndarray]], bool]:
     """The name and image of each picture, and whether they are read in tiles. Broken files are
     added to the summary."""
-    files = picture_files(folder)
+    files = picture_files(folder, "folder")
     colour = "no" if air.model.config.channels == 1 else "yes"  # as the model was trained
     config = decided(files, replace(settings, colour=colour))
     root = folder if folder.is_dir() else folder.parent

@@ -39,11 +39,11 @@ class Broken(NamedTuple):
     why: str
 
 
-def picture_files(folder: Path) -> list[Path]:
+def picture_files(folder: Path, argument: str = "data") -> list[Path]:
     """All picture files in a folder and in folders below it, by path; or the one file given.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none; it names ``argument``.
     """
     if folder.is_file():
         return [folder]
@@ -51,7 +51,7 @@ def picture_files(folder: Path) -> list[Path]:
     files = sorted((path for path in found if path.is_file()), key=lambda p: p.as_posix())
     if not files:
         rule = f"must hold pictures ({', '.join(SUFFIXES)}) or be an .npz file; there are none"
-        raise InputError("data", rule, folder)
+        raise InputError(argument, rule, folder)
     return files
 
 

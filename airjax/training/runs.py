@@ -28,6 +28,8 @@ from airjax.programs.guide import Guide
 from airjax.programs.model import Model
 from airjax.training.checkpoint import load_model, save_model
 
+LOCK = ".lock"  # a file of its own: others are replaced while a process has them open
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -113,12 +115,21 @@ class Run:
         """``finished``, ``training`` (a process is training in its folder) or ``stopped``."""
         if self.is_finished:
             return "finished"
-        with open(self.path / "config.json") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return "training"
+        lock = self.whole / LOCK
+        if lock.exists():
+            with open(lock) as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    return "training"
         return "stopped"
+
+    @property
+    def whole(self) -> Path:
+        """The folder of the whole run: for one of several seeds, that of the run of all seeds."""
+        above = self.path.parent
+        is_seed = self.path.name.startswith("seed_") and (above / "config.json").exists()
+        return above if is_seed else self.path
 
     def write(self, name: str, text: str) -> None:
         """Writes or replaces a file of the run; an interruption leaves it whole."""
@@ -204,12 +215,12 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """A context in which no other process can train in this folder.
+        """A context in which no other process can train in this folder, or another seed of the run.
 
         Raises:
             InputError: if another process is training here.
         """
-        with open(self.path / "config.json") as file:
+        with open(self.whole / LOCK, "a") as file:
             try:
                 # released even if the process is killed
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

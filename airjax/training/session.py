@@ -109,13 +109,13 @@ class Session:
                 process is training in its folder.
         """
         with self.run.locked():
-            self.run.check_data(self.train_data)
             if self.run.config.tries.seeds > 1:
                 return self._train_seeds(ends_process)
             return self._train_once(ends_process)
 
     def _train_once(self, ends_process: bool) -> int | None:
         run, config = self.run, self.run.config.train
+        run.check_data(self.train_data)
         report(
             f"training on {len(self.train_data)} images of {self.train_data.name}, "
             f"{config.num_steps} steps of {config.batch_size}, seed {config.seed}; "
@@ -129,7 +129,7 @@ class Session:
         if outcome.is_complete:
             self._finish(outcome)
         else:
-            command = f"airjax train --resume {shlex.quote(str(run.path))}"
+            command = f"airjax train --resume {shlex.quote(str(run.whole))}"
             step = 0 if outcome.restarting else int(outcome.state.step)
             report(f"stopped at step {step}, everything is saved: {command}")
         return outcome.signum
@@ -138,13 +138,14 @@ class Session:
         """Trains each seed in a run of its own inside the run, and keeps the one with the best ELBO
         on held-out images; labels are not used."""
         run, tries, scores = self.run, self.run.config.tries, {}
+        run.check_data(self.train_data)
         first = run.config.train.seed
         for seed in range(first, first + tries.seeds):
             config = replace(run.config.train, seed=seed)
             one = replace(run.config, train=config, tries=TriesConfig(restarts=tries.restarts))
             part = Run.inside(run.path / f"seed_{seed}", one)
             if not part.is_finished:
-                signum = replace(self, run=part).train(ends_process)
+                signum = replace(self, run=part)._train_once(ends_process)
                 if signum is not None:
                     return signum
             scores[seed] = part.report() | {"restarts": len(part.restarts())}
