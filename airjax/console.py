@@ -16,8 +16,9 @@ def report(line: str, to_stderr: bool = False) -> None:
     """Prints a line, as it is, whatever the width of the terminal."""
     if to_stderr:
         print(f"airjax: {line}", file=sys.stderr)
-    else:
-        console.print(line, soft_wrap=True)
+    else:  # the bytes of a name that is not UTF-8 are shown as escapes
+        text = line.encode("utf-8", "backslashreplace").decode()
+        console.print(text, soft_wrap=True)
 
 
 class TrainingProgress:

@@ -3,10 +3,13 @@
 A folder is written under a temporary name, synced and renamed: it is complete or not there.
 """
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +50,46 @@ def write(folder: Path, kind: str, arrays: dict[str, np.ndarray], about: dict[st
         "sha256": {ARRAYS[kind]: hashlib.sha256(content).hexdigest()},
         kind: about,
     }
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        temporary.mkdir(parents=True)
-        _write(temporary / ARRAYS[kind], content)
-        _write(temporary / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-        _sync(temporary)
-        os.rename(temporary, folder)
-        _sync(folder.parent)
+        with new_folder(folder) as temporary:
+            _write(temporary / ARRAYS[kind], content)
+            _write(temporary / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     except OSError as error:
         reason = error.strerror or error
         raise InputError(str(folder), f"cannot be written ({reason})") from None
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A context with a temporary folder, which gets its name at the end: the folder is complete or
+    not there. Temporary folders of processes that were killed are removed.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
+        if not _is_running(leftover.name.split(".")[-2]):
+            shutil.rmtree(leftover, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _sync(temporary)
+        os.rename(temporary, folder)
+        _sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_running(pid: str) -> bool:
+    """Whether there is a process with this number."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def read(folder: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

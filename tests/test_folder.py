@@ -2,22 +2,19 @@
 
 import csv
 import gc
-import json
-import os
 import weakref
 
 import numpy as np
 import pytest
-from conftest import TINY, eager, mistake
+from conftest import mistake
 from PIL import Image
 from test_session import FLAGS
 
 from airjax.cli.main import main
-from airjax.config import Config, PictureConfig, TrainConfig
+from airjax.config import PictureConfig
 from airjax.data import load
 from airjax.data.folder import Broken, decided, load_folder, picture_files, read_picture
 from airjax.errors import InputError
-from airjax.programs.untrained import untrained
 from airjax.training.runs import Run
 
 GREY = np.zeros((5, 6), np.uint8)
@@ -211,95 +208,6 @@ def test_sizes_are_two_numbers(size):
 # the command line
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """An untrained run of pictures on a bright background that finds objects everywhere."""
-    folder = tmp_path_factory.mktemp("run")
-    config = Config(TrainConfig(data="digits"), TINY, pictures=PictureConfig("yes"))
-    made = Run.create(config, folder / "run")
-    model, guide = untrained(TINY, 1)
-    made.save(model, eager(guide))
-    return made.path
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Pictures of the run's size, and one that is none."""
-    (tmp_path / "pictures" / "more").mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (7, 5, 6)).astype(np.uint8)
-    for i, image in enumerate(images):
-        saved(tmp_path / "pictures" / ("more" if i % 2 else "") / f"{i}.png", image)
-    (tmp_path / "pictures" / "broken.jpg").write_text("no")
-    return tmp_path / "pictures"
-
-
-def test_predictions_as_tables(run, folder, tmp_path, capsys):
-    before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
-    main(f"predict {run} {folder} --out {tmp_path}/out --draw".split())
-    captured = capsys.readouterr()
-    assert "broken.jpg cannot be read" in captured.err and "7 pictures" in captured.out
-    with open(tmp_path / "out" / "counts.csv") as file:
-        counts = list(csv.DictReader(file))
-    names = [row["file"] for row in counts]
-    assert names == ["0.png", "2.png", "4.png", "6.png", "more/1.png", "more/3.png", "more/5.png"]
-    with open(tmp_path / "out" / "objects.csv") as file:
-        objects = list(csv.DictReader(file))
-    for row in counts:
-        assert sum(o["file"] == row["file"] for o in objects) == int(row["count"])
-    assert objects and list(objects[0]) == (
-        ["file", "object", "count", "probability", "x0", "y0", "x1", "y1", "score"]
-    )
-    for row in objects:
-        assert 0 <= float(row["score"]) <= 1 and float(row["x1"]) > float(row["x0"])
-    with Image.open(tmp_path / "out" / "drawn" / "more" / "1.png.png") as drawn:
-        assert drawn.size == (24, 20)
-    assert (tmp_path / "out" / "contact_sheet.png").exists()
-    assert before == {p: p.is_file() and p.read_bytes() for p in folder.rglob("*")}
-
-
-def test_predictions_as_json_and_coco(run, folder, tmp_path, capsys):
-    pycocotools = pytest.importorskip("pycocotools.coco")
-    for kind in ("json", "coco"):
-        main(f"predict {run} {folder} --out {tmp_path}/{kind} --format {kind}".split())
-    entries = json.loads((tmp_path / "json" / "predictions.json").read_text())
-    assert [len(e["objects"]) for e in entries] == [e["count"] for e in entries]
-    images = pycocotools.COCO(tmp_path / "coco" / "coco_images.json")
-    assert set(images.dataset) == {"info", "images", "categories", "annotations"}  # older: KeyError
-    results = images.loadRes(str(tmp_path / "coco" / "coco_results.json"))
-    assert [i["file_name"] for i in images.loadImgs(images.getImgIds())] == [
-        e["file"] for e in entries
-    ]
-    for number, entry in enumerate(entries, 1):
-        found = results.loadAnns(results.getAnnIds(imgIds=[number]))
-        boxes = [[x, y, x + w, y + h] for x, y, w, h in (f["bbox"] for f in found)]
-        np.testing.assert_allclose(boxes, [o["tight_box"] for o in entry["objects"]], rtol=1e-6)
-
-
-def test_one_picture_is_enough(run, folder, tmp_path):
-    main(f"predict {run} {folder}/0.png --out {tmp_path}/out".split())
-    assert (tmp_path / "out" / "counts.csv").read_text().count("\n") == 2
-
-
-def test_mistakes_of_predict(run, folder, tmp_path, capsys):
-    for line, message in (
-        (f"{folder} --out {folder}/out", "--out must not be in the folder of pictures"),
-        (f"{folder} --out {run}", "--out must be a new folder (nothing is overwritten)"),
-        (f"{tmp_path}/none --out {tmp_path}/out", "PICTURES must be a folder of pictures"),
-        (f"{folder} --out {tmp_path}/out --strict", f"{folder}/broken.jpg cannot be read"),
-        (f"{folder} --out {tmp_path}/out --num-paths 0", "--num-paths must be at least 1, got 0"),
-        (
-            f"{folder} --out {tmp_path}/out --format xml",
-            "invalid choice 'xml' for argument '--format'",
-        ),
-        (f"{folder}/broken.jpg --out {tmp_path}/out", f"{folder}/broken.jpg cannot be read"),
-    ):
-        assert mistake(f"predict {run} {line}", capsys).startswith(message)
-    saved(folder / "0wide.png", np.zeros((6, 5), np.uint8))
-    message = f"{folder}/0wide.png must be 5 x 6 pixels as the model's images, got 6 x 5"
-    assert mistake(f"predict {run} {folder} --out {tmp_path}/out", capsys) == message
-    assert not os.path.exists(tmp_path / "out")
-
-
 def test_a_folder_is_trained_on(tmp_path, capsys):
     """(Of the size and number that other tests train on: it is compiled once.)"""
     random = np.random.default_rng(1)
@@ -349,4 +257,5 @@ def test_large_pictures_in_colour_are_trained_on_in_crops_and_read_in_tiles(
         assert drawn.size == (100, 120)
     saved(tmp_path / "small.png", np.zeros((11, 30, 3), np.uint8))
     message = mistake(f"predict {tmp_path}/run {tmp_path}/small.png --out {tmp_path}/no", capsys)
-    assert message == f"{tmp_path}/small.png must be 12 x 12 pixels or more (--crop), got 11 x 30"
+    rule = "must be 12 x 12 pixels or more (--crop), got 11 x 30"
+    assert message == f"{tmp_path}/small.png cannot be read ({rule})"

@@ -5,10 +5,11 @@ A further format is a class with the methods of `Writer`, and an entry in ``WRIT
 
 import contextlib
 import csv
-import itertools
+import hashlib
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import airjax
+from airjax import storage
 from airjax.air import AIR
 from airjax.config import PictureConfig
 from airjax.data.folder import Broken, decided, picture_files, read_images
@@ -23,6 +25,8 @@ from airjax.errors import InputError
 from airjax.inference import plots
 from airjax.inference.results import Objects
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how the formulas of spreadsheets begin
+LONGEST = 255  # bytes of a file's name
 CATEGORY = 1  # COCO's category of all objects: they have no classes here
 SHEET = 50  # pictures on a contact sheet
 ZOOM, LARGE = 4, 1000  # drawings are enlarged at most this much, and to this many pixels
@@ -60,11 +64,16 @@ class Writer(Protocol):
 
 
 class CsvWriter:
-    """``objects.csv``, a row an object, and ``counts.csv``, a row a picture."""
+    """``objects.csv``, a row an object, and ``counts.csv``, a row a picture.
+
+    Names are written byte for byte. A name that a spreadsheet would take for a formula gets ``./``
+    in front: it is still the path of the file.
+    """
 
     def __init__(self, out: Path):
         names = ("objects.csv", "counts.csv")
-        self.files = [open(out / name, "w", newline="") for name in names]  # noqa: SIM115
+        how: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+        self.files = [open(out / name, "w", **how) for name in names]  # noqa: SIM115
         self.objects, self.counts = map(csv.writer, self.files)
         box = ["x0", "y0", "x1", "y1"]
         self.objects.writerow(["file", "object", "count", "probability", *box, "score"])
@@ -73,6 +82,7 @@ class CsvWriter:
     def add(self, file: str, image: np.ndarray, objects: Objects) -> None:
         """Adds the objects of a picture; ``file`` is its path in the folder of pictures."""
         count, probability = objects.number, f"{objects.probability:.4f}"
+        file = f"./{file}" if file.startswith(FORMULAS) else file
         self.counts.writerow([file, count, probability])
         boxes, scores = objects.tight_boxes.tolist(), objects.scores.tolist()
         for i, (box, score) in enumerate(zip(boxes, scores, strict=True)):
@@ -161,7 +171,8 @@ def write_predictions(
     draw: bool = False,
     strict: bool = False,
 ) -> Summary:
-    """Finds the objects in the pictures of a folder and writes them to a new folder.
+    """Finds the objects in the pictures of a folder and writes them to a new folder, which is
+    complete or not there. Pictures of another size than the model's count as broken.
 
     Args:
         air: trained.
@@ -173,19 +184,32 @@ def write_predictions(
         strict: stop at the first broken file.
 
     Raises:
-        InputError: if ``out`` exists, a picture has another size than the model's, or is broken and
-            ``strict`` holds, or all are broken.
+        InputError: if ``out`` exists or cannot be written, a picture is broken and ``strict``
+            holds, or all are broken.
     """
     begin, summary = time.perf_counter(), Summary()
     if out.exists():
         raise InputError("out", "must be a new folder (nothing is overwritten)", out)
     images, in_tiles = _images(air, folder, settings, strict, summary)
     found = found_in(air, images, in_tiles)
-    found = itertools.chain([next(found)], found)  # an error in the first picture leaves no folder
     try:
-        out.mkdir(parents=True)
+        with storage.new_folder(out) as temporary:
+            _write(found, temporary, format, draw, summary)
     except OSError as error:
-        raise InputError("out", f"cannot be written ({error.strerror})", out) from None
+        raise InputError("out", f"cannot be written ({error.strerror or error})", out) from None
+    summary.paths = sorted(out.iterdir())
+    summary.seconds = time.perf_counter() - begin
+    return summary
+
+
+def _write(
+    found: Iterable[tuple[str, np.ndarray, Objects]],
+    out: Path,
+    format: str,
+    draw: bool,
+    summary: Summary,
+) -> None:
+    """Writes what was found, one picture after the other."""
     sheet: list[tuple[np.ndarray, Objects]] = []
     with contextlib.closing(WRITERS[format](out)) as writer:
         for file, image, objects in found:
@@ -193,15 +217,23 @@ def write_predictions(
             summary.objects += objects.number
             writer.add(file, image, objects)
             if draw:
-                _draw(out / "drawn" / f"{file}.png", image, objects)  # a.png and a.jpg differ
+                _draw(out / "drawn" / _drawn_name(file), image, objects)
                 sheet += [(image, objects)] if len(sheet) < SHEET else []
     if draw:
         pictures = [image / 255 for image, _ in sheet]
         figure = plots.images(pictures, [objects.tight_boxes for _, objects in sheet])
         plots.save(figure, out / "contact_sheet.png")
-    summary.paths = sorted(out.iterdir())
-    summary.seconds = time.perf_counter() - begin
-    return summary
+
+
+def _drawn_name(file: str) -> str:
+    """The path of a drawing: a.png and a.jpg have different ones; a name that would become too long
+    is cut, with a hash."""
+    path = Path(f"{file}.png")
+    name = os.fsencode(path.name)
+    if len(name) <= LONGEST:
+        return str(path)
+    digest = hashlib.sha256(name).hexdigest()[:16]
+    return str(path.with_name(f"{path.name[:60]}-{digest}.png"))
 
 
 def _images(

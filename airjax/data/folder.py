@@ -170,13 +170,14 @@ def read_images(
     Args:
         files: of pictures.
         config: with ``invert`` and ``colour`` decided.
-        size: height and width that images must have (default: those of the first one). With
-            ``crop``, images may have any size that is not smaller.
+        size: height and width of the model's images; images of another size count as broken. With
+            ``crop``, images may have any size that is not smaller. Without it, all must have the
+            size of the first one.
 
     Raises:
-        InputError: if an image has another size.
+        InputError: if ``size`` is None and an image has another size than the first one.
     """
-    rule = "as the others (or give --size HxW)" if size is None else "as the model's images"
+    wanted = size
     for path in files:
         picture = read_picture(path)
         if isinstance(picture, Broken):
@@ -185,14 +186,21 @@ def read_images(
         image = as_image(picture, config)
         got = image.shape[:2]
         if config.crop is not None:
-            if min(got) < config.crop:
-                least = f"must be {config.crop} x {config.crop} pixels or more (--crop)"
-                raise InputError(str(path), least, f"{got[0]} x {got[1]}")
-        elif got != (size := size or got):
-            raise InputError(
-                str(path), f"must be {size[0]} x {size[1]} pixels {rule}", f"{got[0]} x {got[1]}"
+            fits = min(got) >= config.crop
+            rule = f"must be {config.crop} x {config.crop} pixels or more (--crop)"
+        else:
+            wanted = wanted or got
+            fits = got == wanted
+            others = (
+                "as the others (or give --size HxW)" if size is None else "as the model's images"
             )
-        yield path, image
+            rule = f"must be {wanted[0]} x {wanted[1]} pixels {others}"
+        if fits:
+            yield path, image
+        elif size is None:
+            raise InputError(str(path), rule, f"{got[0]} x {got[1]}")
+        else:
+            yield Broken(path, f"{rule}, got {got[0]} x {got[1]}")
 
 
 def load_folder(
