@@ -143,7 +143,8 @@ def made_once(tmp_path_factory):
     np.savez(folder / "scenes.npz", images=IMAGES, counts=COUNTS)
     train = TrainConfig(data=str(folder / "scenes.npz"), steps=20, batch_size=2)
     run = Run.create(Config(train, TINY), folder / "run")
-    run.check_data(load_dataset(folder / "scenes.npz")[:18])
+    scenes = load_dataset(folder / "scenes.npz")
+    run.check_data(scenes[:18], scenes[18:])
     run.append({"step": 10, "seconds": 1.0, "elbo": 0.0, "skipped_steps": 0})
     Checkpoints(run.checkpoints).save(Trainer(run.config, IMAGES).init(), run.config)
     run.save(*untrained(run.config.model, 0))
@@ -300,7 +301,11 @@ def test_a_run_that_is_none(damage, message, run, capsys):
     ("damage", "message"),
     [
         (
-            lambda r: edit(r / "data.json", sha256="0"),
+            lambda r: edit_config(r / "data.json", "train", sha256="0"),
+            "--data must be the images that the run was started with, ",
+        ),
+        (
+            lambda r: edit_config(r / "data.json", "held_out", sha256="0"),
             "--data must be the images that the run was started with, ",
         ),
         (

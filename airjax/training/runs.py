@@ -1,6 +1,6 @@
 """A run's folder: what was asked for, how it went, and what was learned.
 
-``config.json``, ``data.json`` (the fingerprint of the images), ``metrics.jsonl`` (a row for each
+``config.json``, ``data.json`` (fingerprints of the images), ``metrics.jsonl`` (a row for each
 chunk of steps, see `airjax.training.trainer`), ``checkpoints/``, ``restarts.json`` (trainings that
 collapsed), ``model/``, ``figures/``, ``evaluation.json``, ``tensorboard/`` on request.
 """
@@ -169,14 +169,13 @@ class Run:
                 shutil.copy(other / name, temporary)
             os.rename(temporary, self.path / name)
 
-    def check_data(self, images: Dataset) -> None:
-        """Stores the fingerprint of the training images, or compares it with the stored one.
+    def check_data(self, train: Dataset, held_out: Dataset) -> None:
+        """Stores the fingerprints of the images, or compares them with the stored ones.
 
         Raises:
             InputError: if the run was started with other images.
         """
-        digest = hashlib.sha256(np.ascontiguousarray(images.images).data).hexdigest()
-        found = {"name": images.name, "shape": list(images.images.shape), "sha256": digest}
+        found = {"train": _fingerprint(train), "held_out": _fingerprint(held_out)}
         if not (self.path / "data.json").exists():
             self.write("data.json", json.dumps(found, indent=2) + "\n")
             return
@@ -261,6 +260,12 @@ class Run:
 
 def _same(a: str, b: str) -> bool:
     return Path(a).exists() and Path(b).exists() and Path(a).samefile(b)
+
+
+def _fingerprint(data: Dataset) -> dict[str, Any]:
+    """Name, shape and sha256 of images."""
+    digest = hashlib.sha256(np.ascontiguousarray(data.images).data).hexdigest()
+    return {"name": data.name, "shape": list(data.images.shape), "sha256": digest}
 
 
 def _unused(path: Path) -> Path:

@@ -115,7 +115,7 @@ class Session:
 
     def _train_once(self, ends_process: bool) -> int | None:
         run, config = self.run, self.run.config.train
-        run.check_data(self.train_data)
+        run.check_data(self.train_data, self.held_out)
         report(
             f"training on {len(self.train_data)} images of {self.train_data.name}, "
             f"{config.num_steps} steps of {config.batch_size}, seed {config.seed}; "
@@ -138,7 +138,7 @@ class Session:
         """Trains each seed in a run of its own inside the run, and keeps the one with the best ELBO
         on held-out images; labels are not used."""
         run, tries, scores = self.run, self.run.config.tries, {}
-        run.check_data(self.train_data)
+        run.check_data(self.train_data, self.held_out)
         first = run.config.train.seed
         for seed in range(first, first + tries.seeds):
             config = replace(run.config.train, seed=seed)
