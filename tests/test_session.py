@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import random
+import select
 import shlex
 import shutil
 import signal
@@ -323,6 +325,36 @@ def test_a_second_signal_ends_the_process_at_once():
         time.sleep(0.3)
     assert process.wait(timeout=20) == 130 and sent >= 2
     process.stdout.close()
+
+
+def test_a_second_signal_leaves_the_cursor_visible():
+    """On a terminal, where a progress bar hides it."""
+    program = (
+        "import ctypes\n"
+        "from airjax.config import TrainConfig\n"
+        "from airjax.console import TrainingProgress\n"
+        "from airjax.interrupt import Interrupt\n"
+        "with Interrupt(), TrainingProgress(TrainConfig(steps=9)):\n"
+        "    print('ready', flush=True)\n"
+        "    while True: ctypes.CDLL(None).sleep(1000)\n"
+    )
+    terminal, side = pty.openpty()
+    environment = os.environ | {"TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=side, stdout=side, stderr=side, env=environment
+    )
+    os.close(side)
+    shown, deadline = b"", time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            shown += os.read(terminal, 4096) if select.select([terminal], [], [], 0.3)[0] else b""
+        except OSError:  # the process has ended, and all of it was read
+            break
+        if b"ready" in shown and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    os.close(terminal)
+    assert shown.count(b"\x1b[?25l") == 1 and shown.rstrip().endswith(b"\x1b[?25h")
 
 
 @pytest.mark.slow
