@@ -1,6 +1,6 @@
 """Attend, Infer, Repeat (Eslami et al., 2016) as probabilistic programs in NumPyro.
 
-Count, locate and describe the objects in images, with no labels. The whole public API: `AIR`, an
+Count, locate and describe the objects in images, without labels. The whole public API: `AIR`, an
 estimator with scikit-learn's conventions; `Session`, a run in a folder that can be resumed; and
 `Config`, the settings of both. The parts, in the paper's order: `airjax.programs.model`,
 `airjax.programs.guide`, `airjax.programs.elbo`, `airjax.training.trainer`.

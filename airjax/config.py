@@ -276,7 +276,8 @@ class PictureConfig:
             keeps its choice.
         size: size in pixels that pictures are scaled to, without distortion, padded with
             background. Without it, all pictures must have one size.
-        colour: whether images have colours; auto keeps colours if any picture has some.
+        colour: whether images have colours; auto keeps colours if one of about
+            200 sampled pictures has any.
         crop: side in pixels of the random crops that large pictures are trained on. Large pictures
             are then read in tiles.
     """

@@ -34,7 +34,7 @@ def parse(commands: Mapping[str, Callable[..., Any]], arguments: list[str]) -> C
         lambda: tyro.extras.subcommand_cli_from_dict(
             {name: deferred(command) for name, command in commands.items()},
             prog="airjax",
-            description="Count, locate and describe the objects in images, with no labels.",
+            description="Count, locate and describe the objects in images, without labels.",
             args=arguments,
             config=CONFIG,
         ),

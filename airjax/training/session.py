@@ -98,7 +98,7 @@ class Session:
         """Trains from the newest checkpoint or from the start, then evaluates and draws.
 
         Args:
-            ends_process: whether a second signal (Ctrl-C) ends the process at once.
+            ends_process: whether a second signal, see `airjax.interrupt`, ends the process at once.
 
         Returns:
             number of the signal that the training was stopped by, after a checkpoint of the last
