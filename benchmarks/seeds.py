@@ -2,7 +2,7 @@
 came out: ``python benchmarks/seeds.py multi-mnist digits --seeds 20 --out FOLDER``.
 
 Seeds are trained in turn; those whose run is in FOLDER and finished are not trained again, an
-interrupted one goes on. Each is read as by default, and with a second look. Writes
+interrupted one continues. Each is read as by default, and with a second look. Writes
 FOLDER/<data>.json, and prints a table for the docs.
 """
 
