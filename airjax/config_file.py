@@ -63,8 +63,10 @@ def read_settings(path: Path) -> Config:
 
     try:
         found = YAML(typ="safe", pure=True).load(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("config", f"cannot be read ({error})", path) from None
+    except OSError as error:
+        raise InputError("config", f"cannot be read ({error.strerror})", path) from None
+    except UnicodeDecodeError:
+        raise InputError("config", "must be a text file in UTF-8", path) from None
     except YAMLError as error:
         raise InputError(str(path), f"must be YAML: {' '.join(str(error).split())}") from None
     return _structured(Config, found or {}, str(path))

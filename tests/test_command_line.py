@@ -60,7 +60,7 @@ def test_settings_from_a_file(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "--config cannot be read"),
+        (None, "--config cannot be read (No such file or directory), got mine.yaml"),
         ("train: {steps: 0}", "mine.yaml: steps must be at least 1, got 0"),
         ("train: {stps: 1}", "mine.yaml must hold the settings of a run: "),
         ("train: [1", "mine.yaml must be YAML: "),
