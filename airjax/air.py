@@ -1,6 +1,8 @@
 """AIR as an estimator with scikit-learn's conventions."""
 
 import dataclasses
+import functools
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +16,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from airjax.checks import at_least_1, whole
-from airjax.config import Config, EstimatorName
-from airjax.console import console, report
-from airjax.data.dataset import Dataset, as_images
+from airjax.config import Config, EstimatorName, PictureConfig
+from airjax.config_file import from_json, to_json
+from airjax.console import console, report, tracked
+from airjax.data.cache import keep_programs
+from airjax.data.dataset import Dataset, as_images, check_varied
+from airjax.data.inputs import batches_of, images_of, number_of, picture_of
 from airjax.errors import InputError
 from airjax.inference import infer, tiles
 from airjax.inference.infer import BATCH, BOUND, FOUND
@@ -25,7 +30,8 @@ from airjax.inference.results import Objects, Scenes
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model, geometric_like
 from airjax.training import loop
-from airjax.training.checkpoint import load_model, save_model
+from airjax.training.checkpoint import load_model, load_training, save_model
+from airjax.training.health import remedy
 from airjax.training.resolve import resolved
 
 
@@ -58,6 +64,7 @@ class AIR(TransformerMixin, BaseEstimator):
             are those of the validation images or, without any, of the first training images.
         restarts_: number of trainings that collapsed before this one, see
             `airjax.training.collapse`.
+        collapsed_: what is wrong with this training, or None.
         config_: all settings of the training.
         seed_: the seed that was used.
     """
@@ -103,6 +110,7 @@ class AIR(TransformerMixin, BaseEstimator):
             random_state=random_state,
         )
         air.model_, air.guide_, air.seed_ = model, guide, random_state
+        keep_programs()
         return air
 
     @property
@@ -129,7 +137,7 @@ class AIR(TransformerMixin, BaseEstimator):
         what was learned so far.
 
         Args:
-            X: images.
+            X: images, or the path of a folder of pictures.
             y: not used.
             validation_images: images that the training is evaluated on.
             callback: called with each row of ``history_``; ends the training by returning True.
@@ -137,41 +145,44 @@ class AIR(TransformerMixin, BaseEstimator):
         Raises:
             InputError: if images or settings break a rule.
         """
-        images = _images(X, "X")
+        keep_programs()
+        base = self.config or Config()
+        images, pictures = images_of(X, "X", base.pictures)
         watched = (
-            images if validation_images is None else _images(validation_images, "validation_images")
+            images
+            if validation_images is None
+            else images_of(validation_images, "validation_images", pictures)[0]
         )
         if watched.shape[1:] != images.shape[1:]:
             rule = f"must have the size of X, {images.shape[1:]}"
             raise InputError("validation_images", rule, watched.shape[1:])
-        config, decisions = self._resolved(images)
-        shown, record = console.is_terminal or console.is_jupyter, loop.Record()
-
-        def say(line: str) -> None:
-            if shown:
-                report(line)
-
+        check_varied(images, "X")
+        config, decisions = self._resolved(images, pictures)
+        record, on_screen = loop.Record(), console.is_terminal or console.is_jupyter
+        say = functools.partial(report, to_stderr=not on_screen)  # stdout is the caller's
         if decisions:
             say(f"decided from the images: {', '.join(decisions)}")
         outcome = loop.train(
             config, images, {"test": Dataset(watched[:EVALUATED])}, record,
-            report=say, show_progress=shown, callback=callback,
+            report=say, each_row=False, callback=callback,
         )  # fmt: skip
-        self.config_, self.seed_ = config, config.train.seed
+        self.config_, self.seed_, self.collapsed_ = config, config.train.seed, outcome.collapsed
         self.history_, self.restarts_ = record.rows, record.restarts
         self.model_, self.guide_ = outcome.trainer.programs(outcome.state)
         if outcome.collapsed is not None:
             message = f"this training has collapsed: {outcome.collapsed}"
-            warnings.warn(message, ConvergenceWarning, 2)
+            advice = remedy(config, images)
+            warnings.warn(f"{message}; what may mend it: {advice}", ConvergenceWarning, 2)
         return self
 
     def predict(self, X: Any) -> Scenes:
         """Finds the objects in images: counts, boxes, codes.
 
         Args:
-            X: images, or an iterable of images ``[H, W]``.
+            X: images, an iterable of images ``[H, W]``, or the path of a folder of pictures, of one
+                picture, or a list of such paths. Pictures that cannot be read are an error here.
         """
-        return Scenes.joined(list(self.predict_batches(X)))
+        return Scenes.joined(list(tracked(self.predict_batches(X), "reading", number_of(X), len)))
 
     def predict_batches(self, X: Any, batch_size: int = BATCH) -> Iterator[Scenes]:
         """As `predict`, batch by batch, in bounded memory for any number of images. The results do
@@ -196,7 +207,7 @@ class AIR(TransformerMixin, BaseEstimator):
         `airjax.inference.tiles.merged`.
 
         Args:
-            picture: ``[H, W]`` or ``[H, W, C]``.
+            picture: ``[H, W]`` or ``[H, W, C]``, or the path of a file.
             overlap: of neighbouring tiles, as a share of a tile's side. Objects should be smaller
                 than that.
 
@@ -205,10 +216,7 @@ class AIR(TransformerMixin, BaseEstimator):
         """
         if not 0 <= overlap < 1:
             raise InputError("overlap", "must be from 0 to below 1", overlap)
-        array = np.asarray(picture)
-        if array.ndim not in (2, 3):
-            raise InputError("picture", "must have shape [H, W] or [H, W, C]", list(array.shape))
-        image = as_images(array[None], "picture")[0]
+        image = self._picture(picture)
         corners: list[tuple[int, int]] = []
 
         def cut() -> Iterator[np.ndarray]:
@@ -220,7 +228,11 @@ class AIR(TransformerMixin, BaseEstimator):
         for scenes in self.predict_batches(cut()):
             parts.append((scenes, np.array(corners[first : first + len(scenes)])))
             first += len(scenes)
-        return tiles.merged(tiles.collected(parts, image))
+        found = tiles.merged(tiles.collected(parts, image))
+        alone = parts[0][0][0]
+        if len(corners) == 1 and found.number == alone.number:  # the guide's own posterior
+            found = found._replace(count_probs=alone.count_probs)
+        return found
 
     def transform(self, X: Any) -> Float[np.ndarray, "N features"]:
         """Each image as T times (z_pres, z_where, z_what); 0 for absent objects."""
@@ -240,7 +252,7 @@ class AIR(TransformerMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean ELBO, in nats an image; y is not used."""
-        chunks = self._batches(X, BATCH)
+        chunks = tracked(self._batches(X, BATCH), "scoring", number_of(X), len)
         parts = infer.read_stream(self.model, self.guide, chunks, BOUND, self.seed_, self.num_paths)
         return float(np.concatenate([part.elbo for part in parts]).mean())
 
@@ -251,22 +263,46 @@ class AIR(TransformerMixin, BaseEstimator):
         return np.asarray(self.model.scenes(jax.random.key(random_state), n_samples, k))
 
     def save(self, folder: str | Path) -> None:
-        """Writes the weights and the model's settings to a new folder.
+        """Writes the weights, all settings and the history to a new folder.
 
         Raises:
             InputError: if ``folder`` exists (nothing is overwritten) or cannot be written.
         """
-        save_model(Path(folder), self.model, self.guide)
+        config = json.loads(to_json(getattr(self, "config_", self.config)))
+        kept = {name: getattr(self, name, None) for name in ("history_", "restarts_", "collapsed_")}
+        training = {name.rstrip("_"): value for name, value in kept.items()}
+        params = self.get_params(deep=False)
+        settings = {
+            k: _plain(k, v) for k, v in params.items() if k not in ("config", "random_state")
+        }
+        training |= {"config": config, "settings": settings, "seed": self.seed_}
+        save_model(Path(folder), self.model, self.guide, training)
 
     @classmethod
     def load(cls, folder: str | Path) -> "AIR":
-        """Reads what `save` wrote, or the model in a run's folder; nothing in it is executed.
+        """Reads what `save` wrote, or the model in a run's folder, with its settings, seed and
+        history; nothing in it is executed. Warns if its training had collapsed.
 
         Raises:
             InputError: if a file is missing or damaged, or belongs to a newer airjax.
         """
         path = Path(folder)
-        return cls.of(*load_model(path / "model" if (path / "model").is_dir() else path))
+        path = path / "model" if (path / "model").is_dir() else path
+        (model, guide), training = load_model(path), load_training(path)
+        settings: dict[str, Any] = training.get("settings", {})
+        air = cls(**settings, config=Config(model=model.config))
+        air.model_, air.guide_, air.seed_ = model, guide, 0
+        if training:
+            air.config = from_json(Config, json.dumps(training["config"]), str(path))
+            air.config_ = air.config
+            air.random_state = air.seed_ = training.get("seed", air.config.train.seed)
+            air.history_, air.restarts_ = training["history"], training["restarts"]
+            air.collapsed_ = training["collapsed"]
+        if getattr(air, "collapsed_", None) is not None:
+            message = f"the training of {folder} has collapsed: {air.collapsed_}"
+            warnings.warn(message, ConvergenceWarning, 2)
+        keep_programs()
+        return air
 
     def __str__(self) -> str:
         text = repr(self)
@@ -286,19 +322,33 @@ class AIR(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
         return tags
 
+    def _picture(self, picture: Any) -> UInt8[np.ndarray, "H W *C"]:
+        """One image of any size, from an array or from a file."""
+        if isinstance(picture, str | Path):
+            settings = (getattr(self, "config_", self.config) or Config()).pictures
+            return picture_of(Path(picture), settings, self.model.config.channels)
+        array = np.asarray(picture)
+        if array.ndim not in (2, 3):
+            raise InputError("picture", "must have shape [H, W] or [H, W, C]", list(array.shape))
+        return as_images(array[None], "picture")[0]
+
     def _batches(self, X: Any, size: int) -> Iterator[UInt8[np.ndarray, "_ H W *C"]]:
         """Batches of images of the model's size."""
         want = self.model.config.image_shape
-        for images in _batches(X, size):
+        settings = getattr(self, "config_", self.config) or Config()
+        for images in batches_of(X, size, settings.pictures, want):
             if images.shape[1:] != want:
                 raise InputError(
                     "X", f"must have images of the model's size {want}", images.shape[1:]
                 )
             yield images
 
-    def _resolved(self, images: UInt8[np.ndarray, "N H W *C"]) -> tuple[Config, list[str]]:
+    def _resolved(
+        self, images: UInt8[np.ndarray, "N H W *C"], pictures: PictureConfig | None = None
+    ) -> tuple[Config, list[str]]:
         """All settings of a training, and the decisions made from the images."""
         base = self.config or Config()
+        base = base if pictures is None else dataclasses.replace(base, pictures=pictures)
         estimator = self.estimator or base.train.estimator
         rate = base.train.learning_rate if estimator == base.train.estimator else None
         train = dataclasses.replace(
@@ -317,32 +367,11 @@ class AIR(TransformerMixin, BaseEstimator):
         return resolved(config, images, self.object_size)
 
 
-def _images(X: Any, name: str) -> UInt8[np.ndarray, "N H W *C"]:
-    """Checked images; a last axis of one channel is dropped."""
-    return as_images(np.asarray(X), name)
-
-
-def _batches(X: Any, size: int) -> Iterator[UInt8[np.ndarray, "_ H W *C"]]:
-    """Images in batches, from an array or from an iterable of images ``[H, W]``."""
-    if hasattr(X, "shape"):  # a memory map stays one until a batch of it is read
-        if len(X.shape) < 3 or len(X) == 0:
-            _images(X, "X")
-        for start in range(0, len(X), size):
-            yield _images(X[start : start + size], "X")
-        return
-    batch: list[Any] = []
-    first, some = None, False
-    for image in X:
-        array = np.asarray(image)
-        if first is not None and array.shape != first:
-            raise InputError("X", f"must hold images of one size, {first}", array.shape)
-        first, some = array.shape, True
-        batch.append(array)
-        if len(batch) == size:
-            yield _images(np.stack(batch), "X")
-            batch = []
-    if batch or not some:
-        yield _images(np.stack(batch) if batch else np.zeros((0, 0, 0)), "X")
+def _plain(name: str, value: Any) -> Any:
+    """A setting as JSON has it, whatever type of number the user gave."""
+    if name in ("max_objects", "steps", "num_paths") and value is not None:
+        return whole(**{name: value})
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _seed(random_state: Any) -> int:

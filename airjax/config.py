@@ -19,7 +19,7 @@ NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "si
 GuideName = Literal["auto", "attend", "window", "basic"]
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
-Background = Literal["none", "mean", "learned"]
+Background = Literal["auto", "none", "mean", "learned"]
 Choice = Literal["auto", "yes", "no"]
 LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions have high variance
 LIKELIHOOD_SD = 0.3  # the tutorial's; a learned one starts here
@@ -42,7 +42,8 @@ class ModelConfig:
         likelihood_sd: standard deviation of a pixel. "learned" starts at 0.3; below 0.3, squared
             errors keep the weight against the priors that they have at 0.3.
         background: the image behind the objects, the same for all images. "mean" is the mean of the
-            training images; "learned" starts there.
+            training images; "learned" starts there. "auto" is "mean" where the median of the images
+            is not black, and "none" otherwise.
         masking: leave z_where and z_what of absent objects out of the log-probability.
         guide: "attend" places each window where most of the image is not yet explained. "window",
             the paper's, reads the whole image and places windows anywhere. "basic" is "window"
@@ -80,7 +81,7 @@ class ModelConfig:
     pos_prior_mean: float = 0.0
     pos_prior_sd: float = 1.0
     likelihood_sd: float | Literal["learned"] = LIKELIHOOD_SD
-    background: Background = "none"
+    background: Background = "auto"
     masking: bool = True
     guide: GuideName = "auto"
     window_size: int = 20

@@ -1,13 +1,22 @@
 """What is shown: a progress bar on a terminal, plain lines elsewhere, tables of results."""
 
+import contextlib
+import html
 import sys
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from airjax.config import TrainConfig
+
+MINUTE = 60.0  # seconds between two lines where nothing can be changed that was printed
+PATIENCE = 2.0  # seconds before progress is shown
+
+_Part = TypeVar("_Part")
 
 console = Console(highlight=False, markup=False, emoji=False)  # names are shown as they are
 
@@ -21,29 +30,105 @@ def report(line: str, to_stderr: bool = False) -> None:
         console.print(text, soft_wrap=True)
 
 
-class TrainingProgress:
-    """Shows the rows of metrics of a training. A context manager."""
+class Display:
+    """Shows how far something is: a bar on a terminal, a line that changes in a notebook, and
+    elsewhere a line a minute. A context manager.
 
-    def __init__(self, config: TrainConfig):
-        self.config = config
-        self.accuracy: float | None = None
-        self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[line]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.progress.add_task("training", total=config.num_steps, line="compiling")
+    Args:
+        what: is being done.
+        total: the number of units; None where it is not known.
+    """
 
-    def __enter__(self) -> "TrainingProgress":
-        self.progress.start()
+    def __init__(self, what: str, total: int | None):
+        self.what, self.total = what, total
+        self.reported = time.perf_counter()
+        self.cell: Any = None  # of a notebook, with the line
+        self.bar = Progress(
+            TextColumn(what), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[line]}"),
+            TimeRemainingColumn(), console=console,
+            disable=console.is_jupyter or not console.is_terminal,
+        )  # fmt: skip
+        self.task = self.bar.add_task(what, total=total, line="compiling")
+
+    def __enter__(self) -> "Display":
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.bar.stop()
+
+    def show(self, done: int, line: str = "") -> None:
+        """The number of units done, and a few words."""
+        if console.is_jupyter:
+            self._show_in_cell(self._text(done, line))
+        elif console.is_terminal:
+            self.bar.update(self.task, completed=done, line=line)
+        elif time.perf_counter() - self.reported >= MINUTE:
+            self.reported = time.perf_counter()
+            report(self._text(done, line), to_stderr=True)
+
+    def _text(self, done: int, line: str) -> str:
+        of_total = f"{done}" if self.total is None else f"{done}/{self.total}"
+        return f"{self.what} {of_total}  {line}".rstrip()
+
+    def _show_in_cell(self, text: str) -> None:
+        """Rich's bar would need ipywidgets; every notebook has IPython's display."""
+        from IPython import display
+
+        content = display.HTML(f"<pre>{html.escape(text)}</pre>")
+        if self.cell is None:
+            self.cell = display.display(content, display_id=True)
+        else:
+            self.cell.update(content)
+
+
+def tracked(
+    parts: Iterable[_Part],
+    what: str,
+    total: int | None = None,
+    units: Callable[[_Part], int] = lambda _: 1,
+) -> Iterator[_Part]:
+    """The parts of something in turn. How many of their units are done is displayed, if it takes
+    longer than ``PATIENCE`` seconds.
+
+    Args:
+        parts: of it.
+        what: is being done.
+        total: the number of units; None where it is not known.
+        units: how many a part has.
+    """
+    begin, done = time.perf_counter(), 0
+    with contextlib.ExitStack() as stack:
+        display = None
+        for part in parts:
+            yield part
+            done += units(part)
+            if display is None and time.perf_counter() - begin > PATIENCE:
+                display = stack.enter_context(Display(what, total))
+            if display is not None:
+                display.show(done)
+
+
+class TrainingProgress:
+    """Shows the rows of metrics of a training. A context manager.
+
+    Args:
+        config: of the training.
+        each: whether each row is a line where there is neither a terminal nor a notebook, instead
+            of one a minute.
+    """
+
+    def __init__(self, config: TrainConfig, each: bool = True):
+        self.config, self.each = config, each
+        self.accuracy: float | None = None
+        self.display = Display("training", config.num_steps)
+
+    def __enter__(self) -> "TrainingProgress":
+        self.display.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.display.__exit__()
 
     def show(self, row: dict[str, Any]) -> None:
         """One row of metrics, see `airjax.training.trainer.Trainer.run`."""
@@ -52,11 +137,19 @@ class TrainingProgress:
         if self.accuracy is not None:
             line += f"  held-out count accuracy {self.accuracy:.3f}"
         line += f"  {row['images_per_second']:.0f} images/s"
-        if console.is_terminal:
-            self.progress.update(self.task, completed=row["step"], line=line)
+        if console.is_terminal or console.is_jupyter or not self.each:
+            self.display.show(row["step"], line)
         else:
             remaining = row["seconds"] / row["step"] * (self.config.num_steps - row["step"])
             report(f"step {row['step']}/{self.config.num_steps}  {line}  {remaining:.0f} s left")
+
+
+def duration(seconds: float) -> str:
+    """A time in words, as ``2 h 5 min``, ``35 min`` or ``50 s``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def report_tables(report: dict[str, Any]) -> list[str | Table]:
@@ -95,6 +188,14 @@ def report_tables(report: dict[str, Any]) -> list[str | Table]:
             counts.add_row(str(i), *map(str, row))
         tables += [title, counts]
     return tables
+
+
+def health_table(findings: Iterable[tuple[str, str, str]]) -> Table:
+    """What was measured without labels: what it is, the value, and what may be wrong."""
+    table = Table("", "", "", show_header=False)
+    for what, shown, doubt in findings:
+        table.add_row(what, shown, doubt or "as it should be")
+    return table
 
 
 def seeds_table(reports: dict[int, dict[str, Any]], best: int) -> Table:

@@ -85,6 +85,7 @@ def _config(arrays: Mapping[str, np.ndarray], options: dict[str, Any]) -> ModelC
         "embed_net": embed_net,
         "image_size": (side, side),
         "guide": "window",
+        "background": "none",
     }
     return ModelConfig(**(found | options))
 

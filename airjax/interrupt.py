@@ -30,6 +30,10 @@ class Interrupt:
     def __init__(self, ends_process: bool = True):
         self.ends_process = ends_process
 
+    def arrived(self) -> bool:
+        """Whether there was a signal."""
+        return self.signum is not None
+
     def __enter__(self) -> "Interrupt":
         self._former: dict[int, Any] = {}
         heeded = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]

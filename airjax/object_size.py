@@ -1,9 +1,10 @@
 """The prior of z_where and the size of windows, from the size of objects in pixels."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int, UInt8
 from scipy import ndimage
 
 from airjax.config import ModelConfig
@@ -16,12 +17,42 @@ SET_BY_SIZE = ("scale_prior_mean", "scale_prior_sd", "window_size")
 WINDOWS = (8, 28)  # smallest and largest side of a window in its own pixels
 
 
-def estimate(images: np.ndarray) -> float | None:
-    """Estimates the typical size of the objects in images, without labels.
+class Blobs(NamedTuple):
+    """The bright connected components of images, each at least ``SPECK`` pixels wide.
 
-    The images (less their median image) are thresholded with Otsu's threshold of all of them
-    together. The result is the median side of the connected components, each weighted with its
-    area, so that specks have no influence.
+    Attributes:
+        image: ``[n]``, index of the image of each.
+        sides: ``[n]``, larger side in pixels.
+        areas: ``[n]``, in pixels.
+    """
+
+    image: Int[np.ndarray, " n"]
+    sides: Int[np.ndarray, " n"]
+    areas: Int[np.ndarray, " n"]
+
+
+def blobs(images: UInt8[np.ndarray, "N H W *C"]) -> Blobs:
+    """What a plain threshold finds in images, bright objects on a dark background: the connected
+    components above Otsu's threshold of all images (less their median image) together."""
+    signed = images.astype(np.int16)
+    above = (
+        np.abs(signed - np.median(signed, axis=0).astype(np.int16)) if len(images) > 2 else signed
+    )
+    grey = above.max(-1) if above.ndim == 4 else above
+    found: list[tuple[int, int, int]] = []
+    for i, image in enumerate(grey > _otsu(grey)):
+        parts = np.zeros(image.shape, np.int32)
+        ndimage.label(image, np.ones((3, 3)), output=parts)
+        counts = np.bincount(parts.ravel())[1:].tolist()
+        for box, area in zip(ndimage.find_objects(parts), counts, strict=True):
+            side = max(side.stop - side.start for side in box)
+            found += [(i, side, area)] if side >= SPECK else []
+    return Blobs(*np.array(found, int).reshape(-1, 3).T)
+
+
+def estimate(images: UInt8[np.ndarray, "N H W *C"]) -> float | None:
+    """Estimates the typical size of the objects in images, without labels: the median side of
+    `blobs`, each weighted with its area, so that specks have no influence.
 
     Args:
         images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, bright objects on a dark background.
@@ -29,24 +60,12 @@ def estimate(images: np.ndarray) -> float | None:
     Returns:
         the larger side in pixels, or None where nothing is found.
     """
-    some = images[:: max(1, len(images) // SAMPLED)].astype(np.int16)
-    above = np.abs(some - np.median(some, axis=0).astype(np.int16)) if len(some) > 2 else some
-    grey = above.max(-1) if above.ndim == 4 else above
-    sides, areas = [], []
-    for image in grey > _otsu(grey):
-        parts = np.zeros(image.shape, np.int32)
-        ndimage.label(image, np.ones((3, 3)), output=parts)
-        counts = np.bincount(parts.ravel())[1:]
-        for box, area in zip(ndimage.find_objects(parts), counts, strict=True):
-            sides.append(max(side.stop - side.start for side in box))
-            areas.append(area)
-    sides, areas = np.array(sides), np.array(areas)
-    large = sides >= SPECK
-    if not large.any():
+    _, sides, areas = blobs(images[:: max(1, len(images) // SAMPLED)])
+    if not len(sides):
         return None
-    order = np.argsort(sides[large])
-    cumulative = np.cumsum(areas[large][order])
-    return float(sides[large][order][(cumulative >= cumulative[-1] / 2).argmax()])
+    order = np.argsort(sides)
+    cumulative = np.cumsum(areas[order])
+    return float(sides[order][(cumulative >= cumulative[-1] / 2).argmax()])
 
 
 def fitted(model: ModelConfig, size: Any, images: np.ndarray) -> tuple[ModelConfig, float | None]:

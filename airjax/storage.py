@@ -8,6 +8,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from airjax.errors import InputError
 
 FORMAT = 2  # the only one that was released
 MANIFEST = "manifest.json"
+TEMPORARY = re.compile(r"^\.(.+)\.\d+\.tmp$")
 ARRAYS = {"model": "weights.safetensors", "checkpoint": "state.safetensors"}
 
 
@@ -29,7 +31,9 @@ class OtherFormat(InputError):
     """Intact files of an airjax whose format this one does not read."""
 
 
-def write(folder: Path, kind: str, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+def write(
+    folder: Path, kind: str, arrays: dict[str, np.ndarray], about: dict[str, Any], **more: Any
+) -> None:
     """Writes arrays to a folder that does not exist yet.
 
     Args:
@@ -37,6 +41,7 @@ def write(folder: Path, kind: str, arrays: dict[str, np.ndarray], about: dict[st
         kind: a key of ``ARRAYS``.
         arrays: by name.
         about: description of the arrays for the manifest, as JSON.
+        more: further entries of the manifest.
 
     Raises:
         InputError: if ``folder`` exists (nothing is overwritten) or cannot be written.
@@ -49,6 +54,7 @@ def write(folder: Path, kind: str, arrays: dict[str, np.ndarray], about: dict[st
         "version": airjax.__version__,
         "sha256": {ARRAYS[kind]: hashlib.sha256(content).hexdigest()},
         kind: about,
+        **more,
     }
     try:
         with new_folder(folder) as temporary:
@@ -125,9 +131,26 @@ def write_file(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_new(path: Path, content: bytes, argument: str = "out") -> None:
+    """Writes a file that does not exist yet; it is complete or not there.
+
+    Raises:
+        InputError: if it exists, even if another process has just made it; it names ``argument``.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write(temporary, content)
+        os.link(temporary, path)  # unlike a rename, this fails if the file exists
+        _sync(path.parent)
+    except FileExistsError:
+        raise InputError(argument, "must be a new file (nothing is overwritten)", path) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def append(path: Path, line: str) -> None:
     """Appends a line to a file and syncs it."""
-    with open(path, "a") as file:
+    with _named(path), open(path, "a") as file:
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -184,8 +207,21 @@ def read_manifest(path: Path, kind: str) -> dict[str, Any]:
     return manifest
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A context in which errors name the file, whatever its temporary name; Python's own do not
+    where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            name = TEMPORARY.sub(r"\1", path.name)
+            error.filename = str(path.with_name(name))
+        raise
+
+
 def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
+    with _named(path), open(path, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -29,6 +29,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 TINY = ModelConfig(
     guide="window",
+    background="none",
     model_steps=2,
     z_pres_prior=0.3,
     window_size=3,

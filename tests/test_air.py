@@ -226,8 +226,16 @@ def test_samples_are_scenes(air):
             "X must have shape [N, H, W] or [N, H, W, C], all at least 1",
         ),
         (lambda a: a.predict([]), "X must have shape [N, H, W] or [N, H, W, C], all at least 1"),
-        (lambda a: a.predict(IMAGES.astype(int)), "X must be uint8, or floats in [0, 1], got int"),
-        (lambda a: a.predict(IMAGES / 100), "X must be uint8, or floats in [0, 1], got 0.0 to 2.5"),
+        (
+            lambda a: a.predict(IMAGES / 100),
+            "X must be integers from 0 to 255, or floats in [0, 1], got float64 from 0 to 2.55; "
+            "divide by what is white: X / 2.55",
+        ),
+        (
+            lambda a: a.predict(IMAGES * np.uint16(16)),
+            "X must be integers from 0 to 255, or floats in [0, 1], got uint16 from 0 to 4080; "
+            "divide by what is white: X / 4080",
+        ),
         (lambda a: a.predict(IMAGES[:, :4]), "X must have images of the model's size (5, 6)"),
         (lambda a: a.predict(iter([IMAGES[0], IMAGES[0].T])), "X must hold images of one size"),
         (lambda a: a.score(IMAGES[:, :4]), "X must have images of the model's size (5, 6)"),

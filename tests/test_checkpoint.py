@@ -21,6 +21,7 @@ from airjax.training.checkpoint import load_model, save_model
 WEIGHTS = ARRAYS["model"]
 
 SMALL = ModelConfig(
+    background="none",
     guide="window",
     image_size=(12, 14),
     window_size=6,

@@ -50,7 +50,8 @@ def test_train_leaves_a_whole_run(workplace):
     found = {name for name in found if not name.startswith("checkpoints/")}
     assert found == {
         ".lock",
-        "config.json", "data.json", "metrics.jsonl", "evaluation.json",
+        "config.json", "data.json", "environment.json", "metrics.jsonl", "health.json",
+        "evaluation.json",
         "model/manifest.json", "model/weights.safetensors",
         "figures/curves.png", "figures/reconstructions.png", "figures/samples.png",
     }  # fmt: skip
@@ -156,7 +157,7 @@ def test_every_option_of_the_tutorial_has_its_flag(workplace, tmp_path):
         window_size=9, encoder_latent_size=6, rnn_hidden_size=12, predict_net=(8, 8),
         bl_predict_net=(7,), encoder_net=(9,), decoder_net=(10,), embed_net=(11,),
         non_linearity="tanh", decoder_output_bias=-1.0, decoder_output_use_sigmoid=False,
-        baseline_scalar=2.0, image_size=(20, 26),
+        baseline_scalar=2.0, image_size=(20, 26), background="none",
     )  # fmt: skip
     assert config.anneal == AnnealConfig("exp", 0.01, 1, 5)
     assert not config.estimator.baselines

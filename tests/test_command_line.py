@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_pictures_stand_before_or_behind_the_flags(folder):
     main(f"train --data images.npz -t 1 --out c {FLAGS}".split())
     a, b, c = (Run.open(folder / name).config for name in "abc")
     assert a == c and a.model.model_steps == b.model.model_steps == 1
-    assert a.train.data == b.train.data == "images.npz"
+    assert a.train.data == b.train.data == str(Path("images.npz").absolute())
 
 
 def test_settings_from_a_file(folder):
@@ -53,7 +54,7 @@ def test_settings_from_a_file(folder):
     flags = FLAGS.replace("--steps 20", "")
     main(f"train --config mine.yaml --out yaml {flags}".split())
     config = Run.open(folder / "yaml").config
-    assert (config.train.steps, config.train.data) == (10, "images.npz")
+    assert (config.train.steps, Path(config.train.data).name) == (10, "images.npz")
     assert (config.anneal.anneal_prior_to, config.pictures.invert) == (1e-7, "no")
 
 

@@ -63,7 +63,7 @@ def test_floats_in_0_to_1_become_bytes(dtype, tmp_path):
 # bad files
 
 SHAPE = "images must have shape [N, H, W] or [N, H, W, C], all at least 1, got"
-BYTES_OR_FLOATS = "images must be uint8, or floats in [0, 1], got"
+BYTES_OR_FLOATS = "images must be integers from 0 to 255, or floats in [0, 1], got"
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,16 @@ BYTES_OR_FLOATS = "images must be uint8, or floats in [0, 1], got"
         ({"pictures": IMAGES}, " must hold an array `images`"),
         ({"images": IMAGES[0]}, f": {SHAPE} [3, 4]"),
         ({"images": IMAGES[:0]}, f": {SHAPE} [0, 3, 4]"),
-        ({"images": IMAGES.astype(np.int64)}, f": {BYTES_OR_FLOATS} int64"),
-        ({"images": IMAGES.astype(np.float32)}, f": {BYTES_OR_FLOATS} 0.0 to 23.0"),
-        ({"images": IMAGES / -24}, f": {BYTES_OR_FLOATS} {-23 / 24} to -0.0"),
-        ({"images": np.full((2, 3, 4), np.nan)}, f": {BYTES_OR_FLOATS} nan to nan"),
+        (
+            {"images": IMAGES.astype(np.int64) - 1},
+            f": {BYTES_OR_FLOATS} int64 from -1 to 22",
+        ),
+        (
+            {"images": IMAGES.astype(np.float32)},
+            f": {BYTES_OR_FLOATS} float32 from 0 to 23; divide by what is white: X / 23",
+        ),
+        ({"images": IMAGES / -24}, f": {BYTES_OR_FLOATS} float64 from -0.958333 to -0"),
+        ({"images": np.full((2, 3, 4), np.nan)}, f": {BYTES_OR_FLOATS} float64 from nan to nan"),
         ({"counts": np.zeros(3, int)}, ": counts must have shape [2], got [3]"),
         ({"counts": np.zeros((2, 1), int)}, ": counts must have shape [2], got [2, 1]"),
         ({"counts": np.zeros(2)}, ": counts must be integers, got float64"),
@@ -121,18 +127,19 @@ def npz(**arrays):
 
 PICKLED = npz(images=np.array([{}, None], object))
 WHOLE = npz(images=IMAGES)
+NO_ARCHIVE = "must be a whole .npz archive, or a folder of pictures"
 
 
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
         (None, "must be a file: there is none"),
-        (b"", "must be an .npz without pickles: "),
-        (b"text", "must be an .npz without pickles: "),
-        (npy(IMAGES), "must be an .npz archive; it is a single array"),
+        (b"", NO_ARCHIVE),
+        (b"text", NO_ARCHIVE),
+        (npy(IMAGES), NO_ARCHIVE),
         (PICKLED, "must be an .npz without pickles: Object arrays cannot be loaded"),
-        (WHOLE[:-30], "must be an .npz without pickles: "),
-        (WHOLE[: len(WHOLE) // 2], "must be an .npz without pickles: "),
+        (WHOLE[:-30], NO_ARCHIVE),
+        (WHOLE[: len(WHOLE) // 2], NO_ARCHIVE),
         (WHOLE[:80] + b"\xff" * 20 + WHOLE[100:], "must be an .npz without pickles: "),
     ],
     ids=["missing", "empty", "text", "npy", "pickled", "cut", "half", "overwritten"],

@@ -31,6 +31,7 @@ SLOW = 90  # seconds in which a busy machine does anything that is asked of it
 sync_api.expect.set_options(timeout=1000 * SLOW)
 MODEL = ModelConfig(
     guide="window",
+    background="none",
     model_steps=3,
     window_size=8,
     encoder_latent_size=6,

@@ -137,6 +137,7 @@ def test_the_basic_guide_reads_z_what_off_the_lstm(tiny_images):
 # the guide that looks where most is left
 
 ATTEND = ModelConfig(
+    background="none",
     model_steps=3, window_size=6, encoder_latent_size=3, rnn_hidden_size=8, predict_net=(5,),
     encoder_net=(5,), decoder_net=(5,), embed_net=(5,), guide="attend", image_size=(24, 24),
 )  # fmt: skip

@@ -51,6 +51,7 @@ def test_counts_are_distributed_as_the_guides_samples(tiny, reading):
 
 def test_one_sample_of_the_count_follows_the_same_distribution(tiny):
     many = np.repeat(IMAGES[:1], 3000, axis=0)
+    many[:, 0, 0], many[:, 0, 1] = np.arange(3000) % 256, np.arange(3000) // 256  # own keys
     reading = read(*tiny, many, seed=0, num_paths=1)
     sampled = np.bincount(reading.sampled_count, minlength=3) / 3000
     np.testing.assert_allclose(sampled, reading.count_probs.mean(0), atol=0.04)

@@ -8,9 +8,9 @@ import airjax
 
 ROOT = Path(airjax.__file__).parent
 ORDER = [
-    "errors", "checks", "config", "config_file", "storage", "interrupt", "console", "trace_cache",
-    "object_size", "data", "programs", "inference", "training", "air", "interop", "demo", "cli",
-    "__main__",
+    "errors", "checks", "config", "config_file", "storage", "interrupt", "console", "precision",
+    "trace_cache", "background", "object_size", "data", "programs", "inference", "training", "air",
+    "interop", "demo", "cli", "__main__",
 ]  # fmt: skip
 
 

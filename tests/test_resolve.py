@@ -45,13 +45,13 @@ def test_air_and_the_command_line_decide_alike(images, tmp_path):
 def test_named_data_sets_keep_the_papers_priors(name, guide, steps, images):
     config, _ = resolved(Config(TrainConfig(data=name)), images)
     assert (config.model.guide, config.train.steps) == (guide, steps)
-    want = replace(ModelConfig(guide=guide), image_size=(40, 60))
+    want = replace(ModelConfig(guide=guide, background="none"), image_size=(40, 60))
     assert config.model == want and name in DATASETS
     assert AIR(config=Config(TrainConfig(data=name)))._resolved(images)[0].model == want
 
 
 def test_what_is_given_is_kept(images):
-    model = ModelConfig(guide="basic", scale_prior_mean=2.0)
+    model = ModelConfig(guide="basic", background="learned", scale_prior_mean=2.0)
     config, decisions = resolved(Config(TrainConfig(steps=7, learning_rate=0.1), model), images)
     assert (config.train.steps, config.train.learning_rate) == (7, 0.1)
     assert config.model == replace(model, image_size=(40, 60)) and decisions == []

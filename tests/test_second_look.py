@@ -25,6 +25,7 @@ from airjax.training.runs import Run
 
 SIZE, STEPS, WINDOW = (24, 30), 3, 7
 CONFIG = ModelConfig(
+    background="none",
     model_steps=STEPS, z_pres_prior=0.3, window_size=WINDOW, image_size=SIZE, guide="attend",
     scale_prior_mean=4.0, likelihood_sd=0.1, encoder_latent_size=2, rnn_hidden_size=4,
     predict_net=(4,), encoder_net=(4,), decoder_net=(4,), embed_channels=0, embed_net=(4,),

@@ -48,7 +48,7 @@ def kept(*found):
     boxes = np.array([box for *_, box in found], np.float32).reshape(-1, 4)
     tile, scores = (np.array([f[i] for f in found]) for i in (0, 1))
     empty = np.zeros((len(found), 3), np.float32)
-    objects = Objects(boxes, boxes, scores.astype(np.float32), empty, empty)
+    objects = Objects(boxes, boxes, scores.astype(np.float32), empty, empty, None)
     together = merged(TileObjects(objects, tile.astype(int), CORNERS, (40, 40), (40, 60)))
     return [
         (b, round(s, 3))
@@ -106,12 +106,14 @@ def test_boxes_lie_in_the_picture(air, shape):
     picture = np.random.default_rng(0).random(shape)
     found = air.find(picture)
     n = len(found.tight_boxes)
-    assert all(len(field) == n for field in found[:5]) and found.count_probs is None
+    assert all(len(field) == n for field in found[:5])
+    np.testing.assert_allclose(found.count_probs.sum(), 1, rtol=1e-5)
     assert (found.tight_boxes[:, 0] >= 0).all() or shape == (3, 4)
     if shape == (5, 6):  # one tile: what predict finds
         scenes = air.predict(picture[None])
         want = scenes[0]
         assert sorted(found.tight_boxes.tolist()) == sorted(want.tight_boxes.tolist())
+        np.testing.assert_array_equal(found.count_probs, want.count_probs)
 
 
 def test_mistakes_are_reported(air):

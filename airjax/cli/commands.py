@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 from tyro.extras import literal_type_from_choices
 
+from airjax import storage
 from airjax.checks import a_seed, at_least_1, positive
 from airjax.cli.options import scene_options
-from airjax.cli.runs import RunPath, opened
+from airjax.cli.runs import RunPath, trained
 from airjax.config import LIKELIHOOD_SD, Config, ModelConfig, NonLinearity, TrainConfig
 from airjax.data import DATASETS
 from airjax.errors import InputError
@@ -66,11 +67,12 @@ def evaluate(
     if max_steps is not None:
         at_least_1(max_steps=max_steps)
     a_seed(seed)
-    found = opened(run)
+    found = trained(run)
     programs, scenes = found.load(), found.data(data, part, data_dir)
     if max_steps is not None:
         programs = with_steps(*programs, scenes.images, max_steps)
-    reading = read(*programs, scenes.images, seed, num_paths, second_look=second_look)
+    look, title = second_look, "evaluating"
+    reading = read(*programs, scenes.images, seed, num_paths, second_look=look, title=title)
     scores = score(reading, scenes)
     scores["settings"] = settings(reading, scenes, seed, num_paths, second_look)
     if bound == "iwae":
@@ -102,16 +104,21 @@ def plot(
     from airjax.console import report
     from airjax.inference import plots
     from airjax.inference.infer import read
+    from airjax.training.runs import unused
 
     at_least_1(n=n)
-    found = opened(run)
-    scenes = found.data(data, None, data_dir)[:n]
-    reading = read(*found.load(), scenes.images)
-    for figure, name in (
-        (plots.curves(found.rows()), "curves.png"),
-        (plots.reconstructions(scenes, reading, n), "reconstructions.png"),
+    found = trained(run)
+    scenes = found.data(data, None, data_dir)
+    own = data is None or found.is_own(scenes)
+    reading = read(*found.load(), scenes.images[:n])
+    drawn = found.figures / "reconstructions.png"
+    if not own:  # the run's own figure stays
+        drawn = unused(drawn.with_stem(f"reconstructions-{scenes.name}"))
+    for figure, path in (
+        (plots.curves(found.rows()), found.figures / "curves.png"),
+        (plots.reconstructions(scenes[:n], reading, n), drawn),
     ):
-        report(f"picture {plots.save(figure, found.figures / name)}")
+        report(f"picture {plots.save(figure, path)}")
 
 
 def sample(
@@ -150,7 +157,7 @@ def sample(
     a_seed(seed)
     positive(z_pres_prior=z_pres_prior)
     if run is None:
-        config = ModelConfig(guide="window")
+        config = ModelConfig(guide="window", background="none")
         if steps is not None:
             at_least_1(steps=steps)
             config = replace(config, model_steps=steps)
@@ -158,14 +165,18 @@ def sample(
     else:
         if steps is not None:
             raise InputError("steps", "must be left out for a trained model", steps)
-        found = opened(run)
+        found = trained(run)
         program, path = found.load()[0], found.figures / "samples.png"
     if out is not None or run is None:
         path = out or path
         if path.exists():
             raise InputError("out", "must be a new file (nothing is overwritten)", path)
     figure = plots.prior_samples(program, what, n, seed, z_pres_prior)
-    report(f"picture {plots.save(figure, path)}")
+    if out is None and run is not None:
+        plots.save(figure, path)
+    else:
+        storage.write_new(path, plots.as_png(figure))
+    report(f"picture {path}")
 
 
 def data(
@@ -186,7 +197,7 @@ def data(
     """
     from airjax.console import report
     from airjax.data import make
-    from airjax.data.dataset import save_dataset
+    from airjax.data.dataset import as_npz
 
     if out.exists():
         raise InputError("FILE", "must be a new file (nothing is overwritten)", out)
@@ -194,7 +205,7 @@ def data(
         raise InputError("FILE", "must be in an existing folder", out)
     given = {key: value for key, value in vars(scenes).items() if value is not None}
     made = make(name, part, replace(DATASETS[name].scenes, **given), data_dir)
-    save_dataset(made, out)
+    storage.write_new(out, as_npz(made), "FILE")
     report(f"{len(made)} scenes of {name} ({part} part): {out}")
 
 

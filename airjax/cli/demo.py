@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from airjax.cli.runs import opened
+from airjax.cli.runs import trained
 from airjax.config import RUNS
 from airjax.errors import InputError
 
@@ -47,7 +47,7 @@ def demo(
     from airjax.demo.server import check_address, serve
 
     check_address(host, port)
-    chosen = newest(train, data_dir) if run is None else opened(run)
+    chosen = newest(train, data_dir) if run is None else trained(run)
     report(f"reading held-out images with {chosen.path}")
     serve(Exhibit.of(chosen, data_dir), host, port)
 

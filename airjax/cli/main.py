@@ -60,12 +60,26 @@ def main(arguments: list[str] | None = None) -> None:
         fail(f"{error.filename or 'a file'} cannot be used ({error.strerror or error})")
     except MemoryError:
         fail("there is not enough memory for such sizes")
-    except RuntimeError as error:  # XLA's
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except (RuntimeError, AssertionError) as error:  # XLA's
+        if "RESOURCE_EXHAUSTED" in str(error):
+            fail("there is not enough memory for such sizes")
+        if _has_a_device():
             raise
-        fail("there is not enough memory for such sizes")
+        fail(f"JAX_PLATFORMS must name a device of this machine, got {os.environ['JAX_PLATFORMS']}")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _has_a_device() -> bool:
+    """Whether JAX finds the device that the environment asks for."""
+    if not os.environ.get("JAX_PLATFORMS"):
+        return True
+    import jax
+
+    try:
+        return bool(jax.devices())
+    except (RuntimeError, AssertionError):
+        return False
 
 
 def _run(arguments: list[str], from_shell: bool) -> None:

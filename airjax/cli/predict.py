@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from airjax.checks import a_seed, at_least_1
-from airjax.cli.runs import RunPath, opened
+from airjax.cli.runs import RunPath, trained
 from airjax.errors import InputError
 
 
@@ -19,7 +19,9 @@ def predict(
     strict: bool = False,
     num_paths: int = 5,
     second_look: bool = False,
-    seed: int = 0,
+    seed: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: the run's)")
+    ] = None,
 ) -> None:
     """Find the objects in a folder of pictures: tables that other tools read, and drawings.
 
@@ -39,17 +41,20 @@ def predict(
     from airjax.air import AIR
     from airjax.cli.predictions import write_predictions
     from airjax.console import report
+    from airjax.data.files import check_outside
     from airjax.training.session import report_broken
 
     at_least_1(num_paths=num_paths)
+    found = trained(run)
+    seed = found.config.train.seed if seed is None else seed
     a_seed(seed)
-    found = opened(run)
     air = AIR.of(*found.load(), num_paths, second_look, seed)
     if not folder.exists():
         raise InputError("folder", "must be a folder of pictures, or a picture", folder)
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise InputError("out", "must not be in the folder of pictures", out)
+    check_outside(out, folder)
     summary = write_predictions(air, folder, found.config.pictures, out, format, draw, strict)
+    for line in summary.passed_over:
+        report(line)
     report_broken(summary.broken, strict)
     report(
         f"{summary.images} pictures, {summary.objects} objects, {summary.seconds:.1f} s "

@@ -20,7 +20,10 @@ import airjax
 from airjax import storage
 from airjax.air import AIR
 from airjax.config import PictureConfig
-from airjax.data.folder import Broken, decided, picture_files, read_images
+from airjax.console import tracked
+from airjax.data.files import picture_files
+from airjax.data.folder import Broken, ReadImage, decided, read_images
+from airjax.data.placement import Placement
 from airjax.errors import InputError
 from airjax.inference import plots
 from airjax.inference.results import Objects
@@ -40,6 +43,7 @@ class Summary:
         images: number of pictures read.
         objects: number of objects found.
         broken: files that could not be read.
+        passed_over: a line for each kind of files that are no pictures.
         paths: files and folders written.
         seconds: taken by reading, finding and writing.
     """
@@ -47,6 +51,7 @@ class Summary:
     images: int = 0
     objects: int = 0
     broken: list[Broken] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -56,8 +61,14 @@ class Writer(Protocol):
 
     def __init__(self, out: Path): ...
 
-    def add(self, file: str, image: np.ndarray, objects: Objects) -> None:
-        """Adds the objects of a picture; ``file`` is its path in the folder of pictures."""
+    def add(self, file: str, size: tuple[int, int], objects: Objects) -> None:
+        """Adds the objects of a picture.
+
+        Args:
+            file: its path in the folder of pictures.
+            size: height and width of the picture as it is stored.
+            objects: with boxes in pixels of the file.
+        """
 
     def close(self) -> None:
         """Completes the files."""
@@ -77,13 +88,13 @@ class CsvWriter:
         self.objects, self.counts = map(csv.writer, self.files)
         box = ["x0", "y0", "x1", "y1"]
         self.objects.writerow(["file", "object", "count", "probability", *box, "score"])
-        self.counts.writerow(["file", "count", "probability"])
+        self.counts.writerow(["file", "count", "probability", "low", "high"])
 
-    def add(self, file: str, image: np.ndarray, objects: Objects) -> None:
-        """Adds the objects of a picture; ``file`` is its path in the folder of pictures."""
+    def add(self, file: str, size: tuple[int, int], objects: Objects) -> None:
+        """Adds the objects of a picture."""
         count, probability = objects.number, f"{objects.probability:.4f}"
         file = f"./{file}" if file.startswith(FORMULAS) else file
-        self.counts.writerow([file, count, probability])
+        self.counts.writerow([file, count, probability, *objects.interval])
         boxes, scores = objects.tight_boxes.tolist(), objects.scores.tolist()
         for i, (box, score) in enumerate(zip(boxes, scores, strict=True)):
             numbers = [f"{x:.1f}" for x in box]
@@ -104,9 +115,9 @@ class JsonWriter:
         self.file.write("[")
         self.between = "\n"
 
-    def add(self, file: str, image: np.ndarray, objects: Objects) -> None:
-        """Adds the objects of a picture; ``file`` is its path in the folder of pictures."""
-        self.file.write(self.between + json.dumps(_as_json(file, image, objects)))
+    def add(self, file: str, size: tuple[int, int], objects: Objects) -> None:
+        """Adds the objects of a picture."""
+        self.file.write(self.between + json.dumps(_as_json(file, size, objects)))
         self.between = ",\n"
 
     def close(self) -> None:
@@ -124,9 +135,9 @@ class CocoWriter:
         self.images: list[dict[str, Any]] = []
         self.results: list[dict[str, Any]] = []
 
-    def add(self, file: str, image: np.ndarray, objects: Objects) -> None:
-        """Adds the objects of a picture; ``file`` is its path in the folder of pictures."""
-        number, (height, width) = len(self.images) + 1, image.shape[:2]
+    def add(self, file: str, size: tuple[int, int], objects: Objects) -> None:
+        """Adds the objects of a picture."""
+        number, (height, width) = len(self.images) + 1, size
         about = {"id": number, "file_name": file, "width": width, "height": height}
         self.images.append(about)
         boxes, scores = objects.tight_boxes.tolist(), objects.scores.tolist()
@@ -146,18 +157,20 @@ class CocoWriter:
 WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "json": JsonWriter, "coco": CocoWriter}
 
 
-def _as_json(file: str, image: np.ndarray, objects: Objects) -> dict[str, Any]:
-    """``file``, ``width``, ``height``, ``count``, ``count_probs`` (null for a picture read in
-    tiles) and ``objects``, each with the fields of `Objects`."""
+def _as_json(file: str, size: tuple[int, int], objects: Objects) -> dict[str, Any]:
+    """``file``, ``width``, ``height``, ``count``, ``interval``, ``count_probs`` and ``objects``,
+    each with the fields of `Objects`. Boxes are in pixels of the file; ``z_where`` is of the image
+    that the model read."""
     names = ("tight_box", "window_box", "score", "z_where", "z_what")
     *fields, probs = objects
     rows = zip(*(values.tolist() for values in fields), strict=True)
     return {
         "file": file,
-        "width": image.shape[1],
-        "height": image.shape[0],
+        "width": size[1],
+        "height": size[0],
         "count": objects.number,
-        "count_probs": None if probs is None else probs.tolist(),
+        "interval": list(objects.interval),
+        "count_probs": probs.tolist(),
         "objects": [dict(zip(names, row, strict=True)) for row in rows],
     }
 
@@ -190,11 +203,13 @@ def write_predictions(
     begin, summary = time.perf_counter(), Summary()
     if out.exists():
         raise InputError("out", "must be a new folder (nothing is overwritten)", out)
-    images, in_tiles = _images(air, folder, settings, strict, summary)
-    found = found_in(air, images, in_tiles)
+    files = _files(folder, summary)
+    images = _images(air, files, settings, strict, summary)
+    found = tracked(found_in(air, images, settings.crop is not None), "reading", len(files))
+    root = folder if folder.is_dir() else folder.parent
     try:
         with storage.new_folder(out) as temporary:
-            _write(found, temporary, format, draw, summary)
+            _write(found, root, temporary, format, draw, summary)
     except OSError as error:
         raise InputError("out", f"cannot be written ({error.strerror or error})", out) from None
     summary.paths = sorted(out.iterdir())
@@ -203,7 +218,8 @@ def write_predictions(
 
 
 def _write(
-    found: Iterable[tuple[str, np.ndarray, Objects]],
+    found: Iterable[tuple[ReadImage, Objects]],
+    root: Path,
     out: Path,
     format: str,
     draw: bool,
@@ -212,13 +228,14 @@ def _write(
     """Writes what was found, one picture after the other."""
     sheet: list[tuple[np.ndarray, Objects]] = []
     with contextlib.closing(WRITERS[format](out)) as writer:
-        for file, image, objects in found:
+        for read, objects in found:
+            file = read.path.relative_to(root).as_posix()
             summary.images += 1
             summary.objects += objects.number
-            writer.add(file, image, objects)
+            writer.add(file, read.placement.file, in_file(objects, read.placement))
             if draw:
-                _draw(out / "drawn" / _drawn_name(file), image, objects)
-                sheet += [(image, objects)] if len(sheet) < SHEET else []
+                _draw(out / "drawn" / _drawn_name(file), read.image, objects)
+                sheet += [(read.image, objects)] if len(sheet) < SHEET else []
     if draw:
         pictures = [image / 255 for image, _ in sheet]
         figure = plots.images(pictures, [objects.tight_boxes for _, objects in sheet])
@@ -236,48 +253,53 @@ def _drawn_name(file: str) -> str:
     return str(path.with_name(f"{path.name[:60]}-{digest}.png"))
 
 
+def in_file(objects: Objects, placement: Placement) -> Objects:
+    """The objects with boxes in pixels of the file. Windows may reach beyond the picture."""
+    return objects._replace(
+        tight_boxes=placement.in_file(objects.tight_boxes),
+        window_boxes=placement.in_file(objects.window_boxes, clipped=False),
+    )
+
+
+def _files(folder: Path, summary: Summary) -> list[Path]:
+    found = picture_files(folder, "folder")
+    summary.passed_over = found.report()
+    return found.files
+
+
 def _images(
-    air: AIR, folder: Path, settings: PictureConfig, strict: bool, summary: Summary
-) -> tuple[Iterator[tuple[str, np.ndarray]], bool]:
-    """The name and image of each picture, and whether they are read in tiles. Broken files are
-    added to the summary."""
-    files = picture_files(folder, "folder")
+    air: AIR, files: list[Path], settings: PictureConfig, strict: bool, summary: Summary
+) -> Iterator[ReadImage]:
+    """The image of each picture. Broken files are added to the summary."""
     colour = "no" if air.model.config.channels == 1 else "yes"  # as the model was trained
     config = decided(files, replace(settings, colour=colour))
-    root = folder if folder.is_dir() else folder.parent
-
-    def images() -> Iterator[tuple[str, np.ndarray]]:
-        for read in read_images(files, config, air.model.config.image_size):
-            if not isinstance(read, Broken):
-                yield read[0].relative_to(root).as_posix(), read[1]
-                continue
-            summary.broken.append(read)
-            if strict or len(summary.broken) == len(files):
-                raise InputError(str(read.path), f"cannot be read ({read.why})")
-
-    return images(), config.crop is not None
+    for read in read_images(files, config, air.model.config.image_size):
+        if not isinstance(read, Broken):
+            yield read
+            continue
+        summary.broken.append(read)
+        if strict or len(summary.broken) == len(files):
+            raise InputError(str(read.path), f"cannot be read ({read.why})")
 
 
 def found_in(
-    air: AIR, images: Iterator[tuple[str, np.ndarray]], in_tiles: bool
-) -> Iterator[tuple[str, np.ndarray, Objects]]:
-    """The objects in each of these named images, with its name and image."""
+    air: AIR, images: Iterator[ReadImage], in_tiles: bool
+) -> Iterator[tuple[ReadImage, Objects]]:
+    """The objects in each of these images, with boxes in pixels of the image."""
     if in_tiles:
-        for name, image in images:
-            yield name, image, air.find(image)
+        for read in images:
+            yield read, air.find(read.image)
         return
-    names: list[str] = []
+    ahead: list[ReadImage] = []  # the reader is ahead of the results
 
-    def unnamed() -> Iterator[np.ndarray]:
-        for name, image in images:
-            names.append(name)
-            yield image
+    def pixels() -> Iterator[np.ndarray]:
+        for read in images:
+            ahead.append(read)
+            yield read.image
 
-    first = 0
-    for scenes in air.predict_batches(unnamed()):
-        for i, name in enumerate(names[first : first + len(scenes)]):
-            yield name, scenes.images[i], scenes[i]
-        first += len(scenes)
+    for scenes in air.predict_batches(pixels()):
+        for objects in scenes:
+            yield ahead.pop(0), objects
 
 
 def _draw(path: Path, image: np.ndarray, objects: Objects) -> None:

@@ -7,7 +7,7 @@ from rich.table import Column, Table
 from tyro.conf import Positional, arg
 
 from airjax.config import RUNS
-from airjax.console import console
+from airjax.console import console, report
 from airjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +33,19 @@ def opened(path: Path, argument: str = "run") -> "Run":
     return found[-1]
 
 
+def trained(path: Path) -> "Run":
+    """As `opened`, with a trained model. Reports on stderr if its training has collapsed.
+
+    Raises:
+        InputError: if there is none.
+    """
+    run = opened(path)
+    if run.collapsed is not None:
+        why = f"the training of {run.path} has collapsed ({run.collapsed})"
+        report(f"{why}: what it finds is probably wrong", to_stderr=True)
+    return run
+
+
 def runs(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = RUNS) -> None:
     """List the runs in a folder: data, steps, score, state.
 
@@ -51,7 +64,7 @@ def runs(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = RUNS) -> N
             steps, score = _steps(run), _score(run)
         except InputError:
             steps, score = "unreadable", "unreadable"
-        table.add_row(run.path.name, run.config.train.data, steps, score, run.state)
+        table.add_row(run.path.name, Path(run.config.train.data).name, steps, score, run.state)
     console.print(table)
 
 

@@ -16,6 +16,7 @@ from airjax.data import DATASETS
 from airjax.errors import InputError
 
 DEFAULT = "digits"  # the data set that is trained on unless another one is given
+COLLAPSED = 3  # exit status of a training that ended collapsed
 NETS = ("predict_net", "bl_predict_net", "encoder_net", "decoder_net")
 
 
@@ -134,8 +135,8 @@ def _train(flags: Any, base: Config, run: Any) -> None:
         raise InputError("data", "must be left out where PICTURES is given", flags.data)
     name = flags.data if flags.pictures is None else flags.pictures
     if run is not None:
-        _check_resumed(flags, name, config, run)
-        session = Session.resume(run, flags.data_dir, flags.strict)
+        _check_resumed(flags, config, run)
+        session = Session.resume(run, flags.data_dir, flags.strict, name)
     else:
         unnamed = base.train.data == Config().train.data
         name = name or (DEFAULT if unnamed else base.train.data)
@@ -151,9 +152,11 @@ def _train(flags: Any, base: Config, run: Any) -> None:
     signum = session.train(ends_process=True)
     if signum is not None:
         raise SystemExit(128 + signum)
+    if session.run.collapsed is not None:
+        raise SystemExit(COLLAPSED)
 
 
-def _check_resumed(flags: Any, name: str | None, config: Config, run: Any) -> None:
+def _check_resumed(flags: Any, config: Config, run: Any) -> None:
     """Checks that nothing was given that a run which is resumed has already decided.
 
     Raises:
@@ -164,8 +167,6 @@ def _check_resumed(flags: Any, name: str | None, config: Config, run: Any) -> No
             rule = "must be left out where a run is resumed"
             raise InputError(argument, rule, getattr(flags, argument))
     differences = differing(run.config, config)
-    if name is not None and name != run.config.train.data:
-        differences.insert(0, f"data ({run.config.train.data} and {name})")
     if differences:
         rule = f"must have the run's own settings; these differ: {', '.join(differences)}"
         raise InputError("resume", rule)

@@ -89,9 +89,9 @@ def load(
         scenes = scenes if part == "train" else replace(scenes, num_scenes=NUM_TEST)
         chosen = make(data, part, scenes, data_dir)
     elif path.is_dir():
-        return load_folder(path, pictures, part)[0][0]
+        return load_folder(path, pictures, part).parts[0]
     elif path.is_file():
-        chosen = load_dataset(path).part_named(part, data)
+        chosen = load_dataset(path).part_named(part, "data")
     else:
         rule = f"must be one of {', '.join(DATASETS)}, or the path of an .npz file or of a folder"
         raise InputError("data", rule, data)

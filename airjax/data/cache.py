@@ -1,4 +1,5 @@
-"""The cache of composed scenes and downloads: ``AIRJAX_CACHE_DIR``, or the user's own."""
+"""The cache of scenes, downloads and compiled programs: ``AIRJAX_CACHE_DIR``, or the user's
+own."""
 
 import hashlib
 import json
@@ -6,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -18,6 +20,19 @@ from airjax.errors import InputError
 def cache_dir() -> Path:
     """The folder of airjax's cache, which may not exist yet."""
     return Path(os.environ.get("AIRJAX_CACHE_DIR") or platformdirs.user_cache_dir("airjax"))
+
+
+def keep_programs() -> None:
+    """Makes JAX keep compiled programs in airjax's cache, so that a second process need not compile
+    them. A process that keeps programs elsewhere, or is not to keep any, is left alone."""
+    import jax  # slow to import, and the command line's help needs none of it
+    from jax.experimental.compilation_cache import compilation_cache
+
+    settings: Any = jax.config
+    if settings.jax_compilation_cache_dir is None and settings.jax_enable_compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        compilation_cache.reset_cache()  # JAX looks at its settings only once
 
 
 def cached(name: str, part: str, config: SceneConfig, make: Callable[[], Dataset]) -> Dataset:

@@ -10,8 +10,8 @@ CROPS = {"train": 20_000, "test": 2_000, "all": 20_000}  # of all pictures toget
 def random_crops(
     pictures: Iterable[np.ndarray], number: int, side: int, part: str = "train"
 ) -> np.ndarray:
-    """Random squares of pictures ``[H, W]`` or ``[H, W, 3]``, with the same number from each
-    picture: ``CROPS[part]`` in all, or a few more. They are the same in every call.
+    """``CROPS[part]`` random squares of pictures ``[H, W]`` or ``[H, W, 3]``, with the same number
+    from each picture, or one more or less. They are the same in every call.
 
     Args:
         pictures: read one at a time.
@@ -20,10 +20,11 @@ def random_crops(
         part: ``train``, ``test`` or ``all``.
     """
     random = np.random.RandomState(list(CROPS).index(part))
-    crops = []
-    for picture in pictures:
+    total, crops = CROPS[part], []
+    for i, picture in enumerate(pictures):
+        some = (i + 1) * total // number - i * total // number
         room = np.array(picture.shape[:2]) - side + 1
-        corners = (random.random_sample((-(-CROPS[part] // number), 2)) * room).astype(int)
+        corners = (random.random_sample((some, 2)) * room).astype(int)
         # a copy, so that the picture can be freed
-        crops.append(np.stack([picture[y : y + side, x : x + side] for y, x in corners]))
-    return np.concatenate(crops)
+        crops += [picture[y : y + side, x : x + side].copy() for y, x in corners]
+    return np.stack(crops)

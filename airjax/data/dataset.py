@@ -76,16 +76,19 @@ def _arrays(data: Dataset) -> dict[str, np.ndarray]:
 
 
 def save_dataset(data: Dataset, path: Path) -> None:
-    """Writes an .npz of the arrays that ``data`` has, atomically.
+    """Writes or replaces an .npz of the arrays that ``data`` has, atomically."""
+    storage.write_file(path, as_npz(data))
 
-    The compression is weaker than NumPy's: a tenth larger, and read in half the time.
-    """
+
+def as_npz(data: Dataset) -> bytes:
+    """The content of an .npz of the arrays that ``data`` has. The compression is weaker than
+    NumPy's: a tenth larger, and read in half the time."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in _arrays(data).items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-    storage.write_file(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load_dataset(path: Path) -> Dataset:
@@ -97,9 +100,10 @@ def load_dataset(path: Path) -> Dataset:
     name = str(path)
     try:
         with open(path, "rb") as stream:  # np.load leaves a damaged file open
+            if not zipfile.is_zipfile(stream):
+                raise InputError(name, "must be a whole .npz archive, or a folder of pictures")
+            stream.seek(0)
             file = np.load(stream, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise InputError(name, "must be an .npz archive; it is a single array")
             arrays = {k: file[k] for k in ("images", "counts", "labels", "boxes") if k in file}
     except InputError:
         raise
@@ -114,12 +118,12 @@ def load_dataset(path: Path) -> Dataset:
 
 
 def as_images(images: np.ndarray, name: str) -> np.ndarray:
-    """Checks images and returns them as uint8. Floats in [0, 1] become 0 to 255; a last axis of
-    length 1 is dropped.
+    """Checks images and returns them as uint8. Bytes stay as they are, in whatever integer type
+    they come; floats in [0, 1] and booleans become 0 to 255; a last axis of length 1 is dropped.
 
     Raises:
-        InputError: if they are not ``[N, H, W]`` or ``[N, H, W, C]`` with all at least 1, or values
-            are out of range.
+        InputError: if they are not ``[N, H, W]`` or ``[N, H, W, C]`` with all at least 1, or it is
+            not clear what their values mean.
     """
     if images.ndim not in (3, 4) or 0 in images.shape:
         rule = "must have shape [N, H, W] or [N, H, W, C], all at least 1"
@@ -128,12 +132,31 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
         images = images[..., 0]
     if images.dtype == np.uint8:
         return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise InputError(name, "must be uint8, or floats in [0, 1]", images.dtype)
-    if not (images.min() >= 0 and images.max() <= 1):  # also false for NaN
-        got = f"{images.min()} to {images.max()}"
-        raise InputError(name, "must be uint8, or floats in [0, 1]", got)
-    return np.round(images * 255).astype(np.uint8)
+    if images.dtype == bool:
+        return images * np.uint8(255)
+    if np.issubdtype(images.dtype, np.integer):
+        low, high = int(images.min()), int(images.max())
+        if low >= 0 and (high == 0 or 1 < high < 256):  # 1 may be white, or nearly black
+            return images.astype(np.uint8)
+    elif np.issubdtype(images.dtype, np.floating):
+        low, high = float(images.min()), float(images.max())
+        if low >= 0 and high <= 1:  # also false for NaN
+            return np.round(images * np.float32(255)).astype(np.uint8)
+    else:
+        raise InputError(name, "must be integers from 0 to 255, or floats in [0, 1]", images.dtype)
+    rule = "must be integers from 0 to 255, or floats in [0, 1]"
+    hint = f"; divide by what is white: X / {high:g}" if low >= 0 and np.isfinite(high) else ""
+    raise InputError(name, rule, f"{images.dtype} from {low:g} to {high:g}{hint}")
+
+
+def check_varied(images: np.ndarray, name: str) -> None:
+    """Checks that there is something to learn from.
+
+    Raises:
+        InputError: if all pixels of all images are the same.
+    """
+    if (images == images.flat[0]).all():
+        raise InputError(name, "must show something: all pixels are the same", images.flat[0])
 
 
 def _checked_truth(data: Dataset, name: str) -> Dataset:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from airjax.config import PictureConfig
 from airjax.data.crops import random_crops
 from airjax.data.dataset import HELD_OUT, Dataset, part_of
+from airjax.data.files import picture_files
+from airjax.data.placement import SWAPPED, UPRIGHT, Placement
 from airjax.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # decoders of other formats may run other programs
 BRIGHT = 0.5  # pictures with a background above this are inverted
 COLOURFUL = 0.1, 1e-3  # least difference of a pixel's channels, and least share of such pixels
@@ -25,11 +26,20 @@ WIDE = {"I;16": 65535.0, "I;16B": 65535.0, "I": 65535.0, "F": 1.0}  # modes that
 
 class Picture(NamedTuple):
     """Intensities, colours (if the file has any) and opacities: float32 ``[H, W]``, ``[H, W, 3]``
-    and ``[H, W]``, in [0, 1]."""
+    and ``[H, W]``, in [0, 1]; upright. ``orientation`` is EXIF's, of the file."""
 
     grey: np.ndarray
     colours: np.ndarray | None
     alpha: np.ndarray
+    orientation: int = UPRIGHT
+
+
+class ReadImage(NamedTuple):
+    """An image, its file, and where it lies in it."""
+
+    path: Path
+    image: np.ndarray
+    placement: Placement
 
 
 class Broken(NamedTuple):
@@ -37,22 +47,6 @@ class Broken(NamedTuple):
 
     path: Path
     why: str
-
-
-def picture_files(folder: Path, argument: str = "data") -> list[Path]:
-    """All picture files in a folder and in folders below it, by path; or the one file given.
-
-    Raises:
-        InputError: if there is none; it names ``argument``.
-    """
-    if folder.is_file():
-        return [folder]
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    files = sorted((path for path in found if path.is_file()), key=lambda p: p.as_posix())
-    if not files:
-        rule = f"must hold pictures ({', '.join(SUFFIXES)}) or be an .npz file; there are none"
-        raise InputError(argument, rule, folder)
-    return files
 
 
 def read_picture(path: Path, max_pixels: int | None = None) -> Picture | Broken:
@@ -70,8 +64,9 @@ def read_picture(path: Path, max_pixels: int | None = None) -> Picture | Broken:
                 if max_pixels is not None and opened.width * opened.height > max_pixels:
                     size = f"{opened.width} x {opened.height}"
                     raise ValueError(f"must have at most {max_pixels} pixels, has {size}")
-                image = ImageOps.exif_transpose(opened)
-                return _as_picture(image)
+                orientation = opened.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+                picture = _as_picture(ImageOps.exif_transpose(opened))
+                return picture._replace(orientation=orientation)
     except Exception as error:  # Pillow raises whatever its decoders raise
         return Broken(path, " ".join(str(error).split()) or type(error).__name__)
 
@@ -97,7 +92,7 @@ def is_bright(pictures: Iterable[Picture]) -> bool:
     """Whether the background of pictures is bright: the median of their borders. If all borders are
     transparent: whether the visible pixels are dark."""
     borders, seen = [], []
-    for grey, _, alpha in pictures:
+    for grey, _, alpha, _ in pictures:
         border = np.ones(grey.shape, bool)
         border[1:-1, 1:-1] = False
         borders.append(grey[border & (alpha > 0.5)])
@@ -130,16 +125,32 @@ def as_image(picture: Picture, config: PictureConfig) -> np.ndarray:
     return np.round(np.clip(value, 0, 1) * 255).astype(np.uint8)
 
 
+def placed(picture: Picture, config: PictureConfig) -> Placement:
+    """Where the image of `as_image` lies in the file."""
+    height, width = picture.grey.shape
+    file = (width, height) if picture.orientation in SWAPPED else (height, width)
+    if config.image_size is None:
+        return Placement(file, picture.orientation)
+    fitted_height, fitted_width, top, left = _fit((height, width), config.image_size)
+    scale = fitted_height / height, fitted_width / width
+    return Placement(file, picture.orientation, scale, (top, left))
+
+
+def _fit(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Height, width, top and left of a picture that is scaled to fit, and centred."""
+    ratio = min(size[0] / shape[0], size[1] / shape[1])
+    height = min(max(round(shape[0] * ratio), 1), size[0])
+    width = min(max(round(shape[1] * ratio), 1), size[1])
+    return height, width, (size[0] - height) // 2, (size[1] - width) // 2
+
+
 def _fitted(value: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The image scaled to fit ``size`` (Pillow's antialiased bilinear filter), and centred."""
     if value.ndim == 3:
         return np.stack([_fitted(colour, size) for colour in np.moveaxis(value, -1, 0)], axis=-1)
-    ratio = min(size[0] / value.shape[0], size[1] / value.shape[1])
-    height = min(max(round(value.shape[0] * ratio), 1), size[0])
-    width = min(max(round(value.shape[1] * ratio), 1), size[1])
+    height, width, top, left = _fit(value.shape, size)
     scaled = Image.fromarray(value).resize((width, height), Image.Resampling.BILINEAR)
     canvas = np.zeros(size, np.float32)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
     canvas[top : top + height, left : left + width] = np.asarray(scaled)
     return canvas
 
@@ -164,7 +175,7 @@ def decided(files: list[Path], config: PictureConfig) -> PictureConfig:
 
 def read_images(
     files: Iterable[Path], config: PictureConfig, size: tuple[int, ...] | None = None
-) -> Iterator[tuple[Path, np.ndarray] | Broken]:
+) -> Iterator[ReadImage | Broken]:
     """The image of each file, or why it cannot be read.
 
     Args:
@@ -196,18 +207,31 @@ def read_images(
             )
             rule = f"must be {wanted[0]} x {wanted[1]} pixels {others}"
         if fits:
-            yield path, image
+            yield ReadImage(path, image, placed(picture, config))
         elif size is None:
             raise InputError(str(path), rule, f"{got[0]} x {got[1]}")
         else:
             yield Broken(path, f"{rule}, got {got[0]} x {got[1]}")
 
 
-def load_folder(
-    folder: Path, config: PictureConfig, *parts: str
-) -> tuple[list[Dataset], PictureConfig, list[Broken]]:
-    """Parts of the pictures in a folder, the settings with ``invert`` and ``colour`` decided, and
-    the broken files.
+class Loaded(NamedTuple):
+    """What `load_folder` found.
+
+    Attributes:
+        parts: the images asked for.
+        config: with ``invert`` and ``colour`` decided.
+        broken: files that cannot be read.
+        passed_over: a line for each kind of files that are no pictures.
+    """
+
+    parts: list[Dataset]
+    config: PictureConfig
+    broken: list[Broken]
+    passed_over: list[str]
+
+
+def load_folder(folder: Path, config: PictureConfig, *parts: str) -> Loaded:
+    """Parts of the pictures in a folder.
 
     Args:
         folder: of pictures.
@@ -218,7 +242,11 @@ def load_folder(
     Raises:
         InputError: if there are no pictures, or too few to hold some out, or of several sizes.
     """
-    files, name = picture_files(folder), folder.name or str(folder)
+    found, name = picture_files(folder), folder.name or str(folder)
+    files = found.files
+    if len(files) < HELD_OUT and "test" in parts and config.crop is None:
+        rule = f"must hold {HELD_OUT} pictures or more to hold some out; of fewer, larger ones, "
+        raise InputError("data", f"{rule}--crop trains on parts", len(files))
     config, broken = decided(files, config), dict[Path, Broken]()
 
     def images(files: list[Path]) -> Iterator[np.ndarray]:
@@ -226,12 +254,12 @@ def load_folder(
             if isinstance(read, Broken):
                 broken[read.path] = read
             else:
-                yield read[1]
+                yield read.image
         if broken.keys() >= set(files):
             raise InputError(str(files[0]), f"cannot be read ({broken[files[0]].why})")
 
     def crops(part: str) -> Dataset:
-        chosen = part_of(len(files), name, part if len(files) >= HELD_OUT else "all", every=True)
+        chosen = part_of(len(files), "data", part if len(files) >= HELD_OUT else "all", every=True)
         some = [file for file, is_chosen in zip(files, chosen, strict=True) if is_chosen]
         assert config.crop is not None
         return Dataset(random_crops(images(some), len(some), config.crop, part), name=name)
@@ -240,5 +268,5 @@ def load_folder(
         made = [replace(crops(part), part=part) for part in parts]
     else:
         whole = Dataset(np.stack(list(images(files))), name=name)
-        made = [whole.part_named(part, str(folder), every=True) for part in parts]
-    return made, config, list(broken.values())
+        made = [whole.part_named(part, "data", every=True) for part in parts]
+    return Loaded(made, config, list(broken.values()), found.report())

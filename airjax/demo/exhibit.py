@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from airjax.air import AIR
 from airjax.demo import dreams
 from airjax.demo.drawing import Brush
 from airjax.demo.reader import MOST_PATHS, Reader
@@ -22,6 +23,7 @@ class Exhibit:
     Attributes:
         run: the run.
         reader: of its model.
+        finder: reads pictures of any size with it, as ``airjax predict`` does.
         images: uint8 ``[N, H, W]``, held out from the training; drawn from the model if the run's
             data cannot be read.
         held_out: whether they are held-out images.
@@ -32,6 +34,7 @@ class Exhibit:
 
     run: runs.Run
     reader: Reader
+    finder: AIR
     images: UInt8[np.ndarray, "N H W *C"]
     held_out: bool
     brush: Brush
@@ -54,7 +57,8 @@ class Exhibit:
         scenes = reader.all(images[:SAMPLED])
         first = int(np.argmax(scenes.counts >= 2))  # an image with something to see
         brush, codes = Brush.of(scenes), dreams.codes_of(scenes)
-        return cls(run, reader, images, held_out, brush, codes, first)
+        finder = AIR.of(*run.load(), random_state=run.config.train.seed)
+        return cls(run, reader, finder, images, held_out, brush, codes, first)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,12 +70,14 @@ class Exhibit:
         config, model = self.run.config, self.reader.model.config
         found = {
             "run": self.run.path.name,
-            "data": config.train.data,
+            "data": Path(config.train.data).name,
             "images": " x ".join(map(str, model.image_shape)),
             "most objects": str(model.model_steps),
             "estimator": config.train.estimator,
             "seed": str(config.train.seed),
         }
+        if self.run.collapsed is not None:
+            found["this training has collapsed"] = self.run.collapsed
         if (self.run.path / "evaluation.json").exists():
             report = self.run.report()
             found["held-out ELBO"] = f"{report['elbo']:.1f} nats an image"

@@ -1,5 +1,7 @@
 """The page, with three tabs."""
 
+from pathlib import Path
+
 import gradio as gr
 
 from airjax.demo import dream_tab, see_tab, views
@@ -11,9 +13,9 @@ TITLE = "airjax: what AIR sees"
 
 def page(exhibit: Exhibit) -> gr.Blocks:
     """The page of a run."""
-    train = exhibit.run.config.train
+    run, train = exhibit.run, exhibit.run.config.train
     with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
-        gr.HTML(views.header(TITLE, exhibit.run.path.name, train.data))
+        gr.HTML(views.header(TITLE, run.path.name, Path(train.data).name, run.collapsed))
         with gr.Tab("See"):
             see_tab.build(exhibit)
         with gr.Tab("Dream"):

@@ -2,11 +2,13 @@
 
 from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from airjax.air import AIR
+from airjax.inference.infer import read_paths
 from airjax.inference.results import Scenes
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model
@@ -19,7 +21,7 @@ class Reader:
     """Reads images of the model's size, as `airjax.air.AIR.predict` does.
 
     The number of paths is a constant of a compiled program: a slider would compile it again and
-    again. Here one program reads copies of the image, one path each, and the first K are averaged.
+    again. Here one program reads the image along many paths, and the first K are averaged.
     """
 
     def __init__(self, model: Model, guide: Guide):
@@ -41,11 +43,11 @@ class Reader:
         Returns:
             one scene.
         """
-        copies = self.air.predict(np.repeat(image[None], MOST_PATHS, axis=0))
-        count_probs = copies.count_probs[:num_paths].mean(axis=0, keepdims=True)
-        # all other fields are from the mean path, the same for all copies
-        reading = copies[:1].reading._replace(count_probs=count_probs)
-        return Scenes(image[None], reading, self.model)
+        paths = read_paths(self.model, self.guide, image)
+        count_probs = paths.count_probs[:num_paths].mean(axis=0, keepdims=True)
+        # all other fields are from the mean path, the same for all rows
+        first = jax.tree.map(lambda field: field[:1], paths)
+        return Scenes(image[None], first._replace(count_probs=count_probs), self.model)
 
     def all(self, images: UInt8[np.ndarray, "N H W *C"]) -> Scenes:
         """Finds the objects in many images, with one path each and the same compiled program."""

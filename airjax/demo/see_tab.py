@@ -45,10 +45,12 @@ class See:
     def upload(self, file: str, num_paths: int) -> tuple[Any, Any, Any]:
         """A picture file, which is removed."""
         try:
-            image = uploaded(Path(file), self.exhibit.run.config.pictures, self.exhibit.shape)
+            pictures = self.exhibit.run.config.pictures
+            image, note = uploaded(Path(file), pictures, self.exhibit.shape)
         except InputError as error:
             return self.refused(error)
-        return self.shown(image, num_paths)
+        image, seen, message = self.shown(image, num_paths)
+        return image, seen, gr.HTML(views.message(note), visible=True) if note else message
 
     def take(self, last: np.ndarray, num_paths: int) -> tuple[Any, Any, Any]:
         """A random scene, other than the one shown."""
@@ -59,8 +61,12 @@ class See:
         return self.shown(images[i], num_paths)
 
     def shown(self, image: np.ndarray, num_paths: int) -> tuple[Any, Any, Any]:
-        """An image, and what is found in it."""
-        seen = views.seen(self.exhibit.reader(image, int(num_paths)))
+        """An image, and what is found in it; one that is larger than the model's images is read in
+        tiles, as ``airjax predict`` reads it."""
+        if image.shape == self.exhibit.shape:
+            seen = views.seen(self.exhibit.reader(image, int(num_paths)))
+        else:
+            seen = views.seen_in_tiles(image, self.exhibit.finder.find(image))
         return image, seen, gr.HTML("", visible=False)
 
     def refused(self, error: InputError) -> tuple[Any, Any, Any]:

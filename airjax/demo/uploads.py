@@ -1,4 +1,5 @@
-"""An uploaded picture as an image of the model's size. The file is not kept."""
+"""An uploaded picture as an image for the model, as ``airjax predict`` makes one. The file is not
+kept."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,11 @@ MAX_PIXELS = 16_000_000  # a larger picture is not decoded: 20 bytes a pixel are
 
 def uploaded(
     path: Path, pictures: PictureConfig, shape: tuple[int, ...]
-) -> UInt8[np.ndarray, "H W *C"]:
-    """The picture in a file, scaled to fit, with a dark background; the file is removed.
+) -> tuple[UInt8[np.ndarray, "H W *C"], str]:
+    """The picture in a file, with a dark background, and a note; the file is removed.
+
+    A picture for a model of crops keeps its size. For other models it is scaled to fit; the note
+    says so if ``airjax predict`` would not have done that.
 
     Args:
         path: of the file.
@@ -38,6 +42,12 @@ def uploaded(
     if invert == "auto":
         invert = "yes" if is_bright([picture]) else "no"
     colour = "yes" if channels == [3] else "no"
-    config = replace(pictures, invert=invert, colour=colour, size=f"{height}x{width}", crop=None)
-    image = as_image(picture, config)
-    return image if image.shape == shape else np.repeat(image[..., None], channels[0], axis=-1)
+    size = None if pictures.crop is not None else f"{height}x{width}"
+    image = as_image(picture, replace(pictures, invert=invert, colour=colour, size=size))
+    if channels not in ([], [3]):
+        image = np.repeat(image[..., None], channels[0], axis=-1)
+    had, note = picture.grey.shape, ""
+    if size is not None and pictures.size is None and had != (height, width):
+        scaled = f"scaled from {had[1]} x {had[0]} to the model's {width} x {height} pixels"
+        note = f"The picture was {scaled}; airjax predict leaves out such pictures."
+    return image, note

@@ -17,12 +17,15 @@ from PIL import Image
 from airjax.demo.reader import windows_of
 from airjax.inference import plots
 from airjax.inference.plots import STEP_COLOURS
-from airjax.inference.results import Scenes
+from airjax.inference.results import Objects, Scenes
 
 
-def header(title: str, run: str, data: str) -> str:
-    """The page's first lines."""
+def header(title: str, run: str, data: str, collapsed: str | None = None) -> str:
+    """The page's first lines; they say if the training has collapsed."""
     about = f"run <b>{_text(run)}</b>, trained on <b>{_text(data)}</b> without labels"
+    if collapsed is not None:
+        why = f"This training has collapsed: {collapsed}. What is found is probably wrong."
+        about += f"</p>{message(why)}<p>"
     return f'<div class="air-header"><h1>{_text(title)}</h1><p>{about}</p></div>'
 
 
@@ -41,6 +44,17 @@ def seen(scene: Scenes) -> str:
         ),
         bars(probabilities),
         objects(scene),
+    )
+
+
+def seen_in_tiles(image: np.ndarray, objects: Objects) -> str:
+    """What was found in a picture that was read in tiles: its count, and a box for each object."""
+    low, high = objects.interval
+    found = f"<b>{_objects(objects.number)}</b>, {low} to {high} with probability 0.9"
+    return _div(
+        "air-seen",
+        f'<p class="air-count" data-count="{objects.number}">{found}</p>',
+        picture(image / 255, objects.tight_boxes, caption="picture, with a box around each object"),
     )
 
 

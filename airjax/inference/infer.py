@@ -1,10 +1,11 @@
 """Reading images: the posterior over the count, and where the objects are.
 
-Every image has a random key of its own, made from its index, so the results depend neither on the
+Every image has a random key of its own, made from its pixels, so the results depend neither on the
 size of the batches nor on the other images.
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,11 +13,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt8, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PRNGKeyArray, UInt8, UInt32
 from numpyro import handlers
 
+from airjax.console import tracked
 from airjax.errors import InputError
 from airjax.inference.second_look import Explainer, refined
+from airjax.precision import in_32_bits
 from airjax.programs.elbo import CountELBO, CountIWAE, log_count_probs
 from airjax.programs.guide import Guide, all_on_trace, at_mean
 from airjax.programs.model import Model
@@ -25,6 +28,7 @@ from airjax.programs.spatial import over_pixels, window_boxes
 VISIBLE = 0.1  # tight boxes are drawn around the pixels above this intensity
 UNLIKELY = 1e-3  # where no image has a further object with this probability, reading ends
 BATCH = 500  # images read at a time: bounds the memory
+FEW, ROWS = 8, 64  # images that a program is compiled for: for a few, and for more on a CPU
 AnyArray = Array | np.ndarray  # JAX's while reading, NumPy's afterwards
 NOT_READ: Any = None  # a field of a reading that was not asked for
 
@@ -97,6 +101,7 @@ def read(
     num_paths: int = 10,
     z_pres_prior: Float[Array, " T"] | None = None,
     second_look: bool = False,
+    title: str | None = None,
 ) -> Reading:
     """Reads images in batches of bounded memory. Absent objects are masked, however the programs
     were trained.
@@ -109,9 +114,11 @@ def read(
         num_paths: K, the paths of the guide that counts and ELBO are averaged over.
         z_pres_prior: p_t of the model, for the ELBO (default: its config's).
         second_look: take counts and objects from `airjax.inference.second_look`.
+        title: of the progress that is displayed; None displays none.
 
     Raises:
-        InputError: if a second look is asked for and the guide reads no windows.
+        InputError: if there are no images, or a second look is asked for and the guide reads no
+            windows.
     """
 
     def one_batch(images, keys):
@@ -119,7 +126,7 @@ def read(
         return _read_batch(*programs, images, keys, num_paths, *more)
 
     _check_second_look(guide, second_look)
-    return in_batches(one_batch, images, seed)
+    return in_batches(one_batch, images, seed, title)
 
 
 def masked(model: Model, guide: Guide) -> tuple[Model, Guide]:
@@ -132,10 +139,17 @@ def in_batches(
     program: Callable[[UInt8[Array, "N H W *C"], Key[Array, " N"]], Any],
     images: UInt8[np.ndarray, "N H W *C"],
     seed: int,
+    title: str | None = None,
 ) -> Any:
-    """The results of a program of images and their keys, of any structure, with a row an image."""
-    rows = min(BATCH, len(images))
-    chunks = (images[start : start + rows] for start in range(0, len(images), rows))
+    """The results of a program of images and their keys, of any structure, with a row an image.
+
+    Raises:
+        InputError: if there are no images.
+    """
+    if len(images) == 0:
+        raise InputError("images", "must hold an image or more", 0)
+    chunks = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+    chunks = chunks if title is None else tracked(chunks, title, len(images), len)
     return joined(list(stream(program, chunks, seed)))
 
 
@@ -144,16 +158,19 @@ def stream(
     chunks: Iterable[UInt8[np.ndarray, "_ H W *C"]],
     seed: int,
 ) -> Iterator[Any]:
-    """The results of each chunk of images in turn. No chunk may be larger than the first."""
-    first, rows = 0, None
+    """The results of each chunk of images in turn. The program is called with ``FEW`` images or
+    with many (a CPU gains nothing from more than ``ROWS``): it is compiled at most twice."""
+    many = ROWS if jax.default_backend() == "cpu" else BATCH
     for chunk in chunks:
-        n = len(chunk)
-        rows = rows or n
-        # smaller chunks are padded: one shape, one compilation
-        filled = np.pad(chunk, [(0, rows - n)] + [(0, 0)] * (chunk.ndim - 1))
-        result = program(jnp.asarray(filled), _keys(jnp.uint32(seed), first + jnp.arange(rows)))
-        yield jax.tree.map(lambda x, n=n: np.asarray(x)[:n], result)
-        first += n
+        parts, rows = [], FEW if len(chunk) <= FEW else many
+        for start in range(0, len(chunk), rows):
+            some = chunk[start : start + rows]
+            n = len(some)
+            filled = np.pad(some, [(0, rows - n)] + [(0, 0)] * (some.ndim - 1))
+            with in_32_bits():
+                result = program(jnp.asarray(filled), _keys(np.uint32(seed), _contents(filled)))
+                parts.append(jax.tree.map(lambda x, n=n: np.asarray(x)[:n], result))
+        yield joined(parts)
 
 
 def joined(parts: Sequence[Any]) -> Any:
@@ -161,10 +178,37 @@ def joined(parts: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
+def _contents(images: UInt8[np.ndarray, "N H W *C"]) -> UInt32[np.ndarray, " N"]:
+    """A checksum of each image's pixels."""
+    return np.array([zlib.crc32(image.tobytes()) for image in images], np.uint32)
+
+
 @jax.jit
-def _keys(seed: UInt32[Array, ""], indices: Int[Array, " N"]) -> Key[Array, " N"]:
-    """A random key for each image, whichever batch it is in."""
-    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
+def _keys(seed: UInt32[ArrayLike, ""], contents: UInt32[ArrayLike, " N"]) -> Key[Array, " N"]:
+    """A random key for each image, whatever other images there are."""
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(contents)
+
+
+def read_paths(
+    model: Model, guide: Guide, image: UInt8[np.ndarray, "H W *C"], seed: int = 0
+) -> Reading:
+    """One image, read ``ROWS`` times, each time along another single path of the guide; with the
+    program that `read_stream` compiles for one path.
+
+    Args:
+        model: trained generative program.
+        guide: trained guide.
+        image: bytes.
+        seed: of the guide's samples.
+
+    Returns:
+        the fields ``FOUND``, a row a path.
+    """
+    with in_32_bits():
+        keys = _keys(np.uint32(seed), np.arange(ROWS, dtype=np.uint32))
+        copies = jnp.asarray(np.repeat(image[None], ROWS, axis=0))
+        found = _read_batch(*masked(model, guide), copies, keys, 1, None, FOUND, False)
+        return jax.tree.map(np.asarray, found)
 
 
 def read_stream(
@@ -176,7 +220,7 @@ def read_stream(
     num_paths: int = 5,
     second_look: bool = False,
 ) -> Iterator[Reading]:
-    """As `read`, chunk by chunk. No chunk may be larger than the first.
+    """As `read`, chunk by chunk.
 
     Args:
         model: trained generative program.

@@ -1,5 +1,6 @@
 """All figures, drawn with matplotlib's objects (no global state) and written as PNG."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
+from airjax import storage
 from airjax.data.dataset import Dataset
 from airjax.inference.infer import Reading
 from airjax.programs.model import Model, geometric_like
@@ -106,7 +108,7 @@ def prior_samples(model: Model, what: str, n: int, seed: int, k: float = 1.0) ->
 
 def images(
     pictures: Sequence[Float[np.ndarray, "_ _ ..."]],
-    boxes: Sequence[Float[np.ndarray, "T 4"]] | None = None,
+    boxes: Sequence[Float[np.ndarray, "_ 4"]] | None = None,
 ) -> Figure:
     """Pictures in rows of at most ten, with boxes (those with x1 > x0) if given."""
     columns = min(len(pictures), 10)
@@ -145,10 +147,17 @@ def viewable(image: np.ndarray) -> np.ndarray:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Writes a PNG and returns its path."""
+    """Writes or replaces a PNG and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    storage.write_file(path, as_png(figure))
     return path
+
+
+def as_png(figure: Figure) -> bytes:
+    """The content of a PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return content.getvalue()
 
 
 def _strip(columns: int, rows: int) -> Figure:

@@ -21,6 +21,7 @@ from airjax.programs.spatial import over_pixels, window_to_image
 if TYPE_CHECKING:
     import pandas as pd
 
+INTERVAL = 0.9  # probability of the interval of a count
 ABSENT = -1.0  # the boxes of absent objects
 CORNERS = ("x0", "y0", "x1", "y1")
 COLUMNS = ("score", *CORNERS, *(f"window_{corner}" for corner in CORNERS), "scale", "x", "y")
@@ -36,8 +37,8 @@ class Objects(NamedTuple):
         z_where: ``[n, 3]``, scale and position in the image or (if it was read in tiles) in the
             tile.
         z_what: ``[n, Z]``, codes.
-        count_probs: ``[T + 1]``, posterior over the number of objects; None if the image was read
-            in tiles.
+        count_probs: posterior over the number of objects, ``[T + 1]``; of an image that was read in
+            tiles, the distribution of the number of its objects if they are independent.
     """
 
     tight_boxes: Float[np.ndarray, "n 4"]
@@ -45,7 +46,7 @@ class Objects(NamedTuple):
     scores: Float[np.ndarray, " n"]
     z_where: Float[np.ndarray, "n 3"]
     z_what: Float[np.ndarray, "n Z"]
-    count_probs: Float[np.ndarray, " counts"] | None = None
+    count_probs: Float[np.ndarray, " counts"]
 
     @property
     def number(self) -> int:
@@ -54,11 +55,16 @@ class Objects(NamedTuple):
 
     @property
     def probability(self) -> float:
-        """Probability of this number of objects. If the image was read in tiles: that all of them
-        are present, if they were independent."""
-        if self.count_probs is None:
-            return float(np.prod(self.scores))
+        """Probability of this number of objects."""
         return float(self.count_probs[self.number])
+
+    @property
+    def interval(self) -> tuple[int, int]:
+        """The smallest and the largest number of objects of the central 90 % interval."""
+        below = np.cumsum(self.count_probs)
+        tail = (1 - INTERVAL) / 2 * below[-1]
+        low, high = np.searchsorted(below, [tail, below[-1] - tail])
+        return int(low), int(high)
 
     def rows(self) -> list[dict[str, float]]:
         """A row for each object: its score, boxes and z_where."""

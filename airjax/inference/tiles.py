@@ -7,9 +7,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from airjax.inference.infer import NOT_READ, AnyArray
 from airjax.inference.results import Objects, Scenes
 
 DUPLICATE = 0.5  # boxes that overlap by more than this share of the smaller one are duplicates
+UNLIKELY = 0.05  # objects below this probability in their tile are left out
 THRESHOLD = 0.5  # least mean score over the tiles that show an object
 
 
@@ -48,7 +50,7 @@ class TileObjects(NamedTuple):
     """The objects of all tiles of a picture, with boxes in the picture's pixels.
 
     Attributes:
-        objects: the n objects of all tiles.
+        objects: the n objects of all tiles, with their probabilities there, and without counts.
         tile: the index, in M tiles, of the tile of each object.
         corners: top and left of each tile.
         size: height and width of a tile.
@@ -80,11 +82,22 @@ def collected(
     """The objects of tiles that were read in several batches, each with its corners."""
     objects, tiles, first = [], [], 0
     for scenes, corners in parts:
-        tile, t = np.nonzero(scenes.present)
+        tile, t = np.nonzero(scenes.scores > UNLIKELY)
         shift = np.tile(corners[tile][:, ::-1], 2).astype(np.float32)
-        fields = (scenes.scores, scenes.z_where, scenes.z_what)
-        boxes = (array[tile, t] + shift for array in (scenes.tight_boxes, scenes.window_boxes))
-        objects.append(Objects(*boxes, *(array[tile, t] for array in fields)))
+        read = scenes.reading  # also of objects that are not in the most probable count
+
+        def of_objects(field: AnyArray, tile: np.ndarray = tile, t: np.ndarray = t) -> np.ndarray:
+            return np.asarray(field)[tile, t]
+
+        found = Objects(
+            tight_boxes=of_objects(read.tight_boxes) + shift,
+            window_boxes=of_objects(read.window_boxes) + shift,
+            scores=of_objects(scenes.scores),
+            z_where=of_objects(read.z_where),
+            z_what=of_objects(read.z_what),
+            count_probs=NOT_READ,
+        )
+        objects.append(found)
         tiles.append(tile + first)
         first += len(scenes)
     together = jax.tree.map(lambda *arrays: np.concatenate(arrays), *objects)
@@ -100,13 +113,14 @@ def merged(found: TileObjects) -> Objects:
     Objects are taken in turn, first those that do not touch the border of their tile, then by
     decreasing score. Objects of other tiles that overlap one that is taken by more than half of the
     smaller tight box are its duplicates. Its score is the mean over the tiles that show it whole,
-    with 0 for tiles that did not find it. Objects with a score below one half are dropped. The
-    result is ordered by the rows of the picture.
+    with 0 for tiles that did not find it. Objects with a score below one half are dropped; the
+    distribution of the count takes them into account. The result is ordered by the rows of the
+    picture.
     """
     objects, boxes = found.objects, found.objects.tight_boxes
     own = found.whole(boxes, found.corners[found.tile])
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    free, kept, scores = np.ones(len(boxes), bool), [], []
+    free, kept, scores = np.ones(len(boxes), bool), [], np.zeros(len(boxes), np.float32)
     for i in np.lexsort((-objects.scores, ~own)).tolist():
         if not free[i]:
             continue
@@ -117,12 +131,19 @@ def merged(found: TileObjects) -> Objects:
         whole = found.whole(boxes[i], found.corners)
         by_tile = np.zeros(len(whole))
         np.maximum.at(by_tile, found.tile[same], objects.scores[same])
-        score = by_tile[whole].mean() if whole.any() else objects.scores[i]
+        scores[i] = by_tile[whole].mean() if whole.any() else objects.scores[i]
         free &= ~same
-        if score >= THRESHOLD:
+        if scores[i] >= THRESHOLD:
             kept.append(i)
-            scores.append(score)
-    chosen = jax.tree.map(lambda field: field[kept], objects)
-    chosen = chosen._replace(scores=np.array(scores, np.float32))
-    rows = np.lexsort((chosen.tight_boxes[:, 0], chosen.tight_boxes[:, 1]))
-    return jax.tree.map(lambda field: field[rows], chosen)
+    by_rows = sorted(kept, key=lambda i: (boxes[i, 1], boxes[i, 0]))
+    ordered: Objects = jax.tree.map(lambda field: field[by_rows], objects._replace(scores=scores))
+    return ordered._replace(count_probs=poisson_binomial(scores))
+
+
+def poisson_binomial(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:
+    """The distribution of the number of successes of independent trials with probabilities p (Le
+    Cam, 1960), by adding one trial after the other."""
+    probs = np.ones(1)
+    for each in np.clip(p, 0, 1):
+        probs = np.append(probs * (1 - each), 0) + np.append(0, probs * each)
+    return probs.astype(np.float32)

@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike, Float, UInt8
 from numpyro.contrib.module import eqx_module
 
+from airjax.checks import one_of
 from airjax.config import LIKELIHOOD_SD, ModelConfig
 
 
@@ -24,6 +25,9 @@ class Likelihood(eqx.Module):
         log_sd: log sd if it is learned, otherwise None.
         fixed_sd: sd if it is not learned.
         learns_background: whether b is a parameter.
+
+    Raises:
+        InputError: if the config's background is not decided yet.
     """
 
     background: Float[Array, "H W *C"] | None
@@ -33,6 +37,7 @@ class Likelihood(eqx.Module):
 
     def __init__(self, config: ModelConfig):
         sd, learns_sd = config.likelihood_sd, config.likelihood_sd == "learned"
+        one_of(("none", "mean", "learned"), background=config.background)
         self.background = None if config.background == "none" else jnp.zeros(config.image_shape)
         self.log_sd = jnp.array(math.log(LIKELIHOOD_SD)) if learns_sd else None
         self.fixed_sd = LIKELIHOOD_SD if sd == "learned" else sd

@@ -16,22 +16,33 @@ from airjax import storage
 from airjax.config import Config, ModelConfig
 from airjax.config_file import from_json, to_json
 from airjax.errors import InputError
+from airjax.precision import in_32_bits
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model
 from airjax.programs.untrained import untrained
 from airjax.training.trainer import TrainState
 
 
-def save_model(folder: Path, model: Model, guide: Guide) -> None:
+def save_model(
+    folder: Path, model: Model, guide: Guide, training: dict[str, Any] | None = None
+) -> None:
     """Writes a model to a folder that does not exist yet.
+
+    Args:
+        folder: the new folder.
+        model: trained generative program.
+        guide: trained guide.
+        training: how it was trained, as JSON; see `load_training`.
 
     Raises:
         InputError: if ``folder`` exists (nothing is overwritten) or cannot be written.
     """
     arrays = {name: np.asarray(array) for name, array in _named(_networks(model, guide)).items()}
-    storage.write(folder, "model", arrays, json.loads(to_json(model.config)))
+    about = json.loads(to_json(model.config))
+    storage.write(folder, "model", arrays, about, training=training or {})
 
 
+@in_32_bits()
 def load_model(folder: Path) -> tuple[Model, Guide]:
     """Reads what `save_model` wrote; nothing in it is executed.
 
@@ -41,6 +52,18 @@ def load_model(folder: Path) -> tuple[Model, Guide]:
     arrays, about = storage.read(folder, "model")
     config = from_json(ModelConfig, json.dumps(about), f"{folder / storage.MANIFEST}: model")
     return from_arrays(config, arrays, str(folder / storage.ARRAYS["model"]))
+
+
+def load_training(folder: Path) -> dict[str, Any]:
+    """How the model in a folder was trained, as `save_model` was given it: ``config``, ``history``,
+    ``restarts``, ``collapsed`` (what is wrong with it, or None); of `airjax.air.AIR` also
+    ``settings``. Empty where that is not known.
+
+    Raises:
+        InputError: if there is no model, or it is damaged.
+    """
+    found = storage.read_manifest(folder / storage.MANIFEST, "model").get("training")
+    return found if isinstance(found, dict) else {}
 
 
 def from_arrays(

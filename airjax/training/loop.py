@@ -8,12 +8,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from airjax.config import Config
-from airjax.console import TrainingProgress
+from airjax.console import TrainingProgress, duration
 from airjax.data.dataset import Dataset
 from airjax.inference.metrics import Row
 from airjax.interrupt import Interrupt
+from airjax.precision import in_32_bits
 from airjax.training.collapse import collapse
+from airjax.training.health import remedy
 from airjax.training.trainer import Trainer, TrainState
+
+LONG = 600.0  # seconds of a training that are announced before it
+WIDE = 5.0  # images of this many windows a side are better cropped
 
 
 class Record:
@@ -82,6 +87,7 @@ def train(
     *,
     report: Callable[[str], None],
     show_progress: bool = True,
+    each_row: bool = True,
     callback: Callable[[Row], bool | None] | None = None,
     ends_process: bool = False,
 ) -> Outcome:
@@ -95,14 +101,17 @@ def train(
         record: what is kept, and where training starts.
         report: called with each line about a collapse, a restart or skipped steps.
         show_progress: whether progress is shown on the console.
+        each_row: whether each row is a line where the console is no terminal, instead of one a
+            minute.
         callback: called with each row of metrics; ends the training by returning True.
         ends_process: whether a second signal ends the process at once.
     """
-    with Interrupt(ends_process) as interrupt:
+    with Interrupt(ends_process) as interrupt, in_32_bits():
         while True:
             trainer = Trainer(config.restarted(record.restarts), images)
+            progress = TrainingProgress(config.train, each_row)
             try:
-                with TrainingProgress(config.train) if show_progress else nullcontext() as bar:
+                with progress if show_progress else nullcontext() as bar:
                     outcome = _attempt(
                         trainer, config, watched, record, report, callback, interrupt, bar
                     )
@@ -133,8 +142,18 @@ def _attempt(
     skipped, seconds = last["skipped_steps"], last["seconds"]
     collapsed = collapse(record.rows, config) if record.rows else None
     reported, restarting, ended = False, False, False
-    for after, row in trainer.run(state, watched, seconds):
-        state, step = after, row["step"]
+
+    def started(step: int, each: float) -> None:
+        left = each * (steps - step)
+        if left > LONG:
+            report(f"training will take about {duration(left)}; {faster(config)}")
+
+    for after, row in trainer.run(state, watched, seconds, started, interrupt.arrived):
+        state = after
+        if row is None:  # within a chunk
+            record.save(state)
+            break
+        step = row["step"]
         record.add(trainer, state, row)
         if bar is not None:
             bar.show(row)
@@ -146,7 +165,8 @@ def _attempt(
             reported, restarting = True, record.restarts < config.tries.restarts
             report(f"step {step}: collapsed: {collapsed}")
             if not restarting:
-                report("no restart is left: the training continues")
+                advice = remedy(config, np.asarray(trainer.images))
+                report(f"no restart is left: the training continues; what may mend it: {advice}")
         ended = callback is not None and callback(row) is True
         if restarting and not ended:
             break
@@ -158,3 +178,16 @@ def _attempt(
     restarting = restarting and not ended
     complete = int(state.step) == steps and not restarting
     return Outcome(trainer, state, collapsed, restarting, interrupt.signum, complete)
+
+
+def faster(config: Config) -> str:
+    """What would make a training shorter, as the end of a sentence."""
+    side = min(config.model.image_size)
+    ways = [f"fewer steps (--steps, now {config.train.num_steps})"]
+    if config.pictures.crop is not None:
+        ways.append(f"smaller crops (--crop, now {side})")
+    elif config.model.scale_prior_mean >= WIDE:  # objects are small beside the images
+        ways.append("crops of the pictures (--crop)")
+    if config.model.model_steps > 3:
+        ways.append(f"fewer objects an image (--max-objects, now {config.model.model_steps})")
+    return f"{', '.join(ways)} would make it shorter"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from airjax.background import is_visible, level
 from airjax.config import Config
 from airjax.data import DATASETS, NamedData
 from airjax.object_size import fitted
@@ -16,7 +17,8 @@ OTHER: dict[str, Any] = NamedData._field_defaults  # of data sets that are not i
 def resolved(
     config: Config, images: np.ndarray, object_size: Any = None
 ) -> tuple[Config, list[str]]:
-    """Decides the guide, the number of steps, the learning rate, the size of objects and of images.
+    """Decides the guide, the number of steps, the learning rate, the background, the size of
+    objects and of images.
 
     Data sets of `airjax.data.DATASETS`, known by the config's ``data``, keep the paper's priors and
     have a guide and a number of steps of their own. For all others the size of objects is estimated
@@ -44,6 +46,12 @@ def resolved(
     if model.guide == "auto":
         model = replace(model, guide=defaults["guide"])
         decisions.append(f"the guide {model.guide} (--guide)")
+    if model.background == "auto":
+        visible = known is None and is_visible(images)
+        model = replace(model, background="mean" if visible else "none")
+        if visible:
+            black = f"{100 * level(images):.0f} % from black"
+            decisions.append(f"the background mean, {black} (--background)")
     if known is None or object_size is not None:
         model, size = fitted(model, object_size, images)
         if size is not None:

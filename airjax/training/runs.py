@@ -1,32 +1,35 @@
 """A run's folder: what was asked for, how it went, and what was learned.
 
-``config.json``, ``data.json`` (fingerprints of the images), ``metrics.jsonl`` (a row for each
-chunk of steps, see `airjax.training.trainer`), ``checkpoints/``, ``restarts.json`` (trainings that
-collapsed), ``model/``, ``figures/``, ``evaluation.json``, ``tensorboard/`` on request.
+``config.json``, ``data.json`` (fingerprints of the images), ``environment.json`` (versions and
+settings that the last bits depend on), ``metrics.jsonl`` (a row for each chunk of steps, see
+`airjax.training.trainer`), ``checkpoints/``, ``restarts.json`` (trainings that collapsed),
+``model/``, ``figures/``, ``health.json`` (see `airjax.training.health`), ``evaluation.json``,
+``tensorboard/`` on request.
 """
 
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
+import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from airjax import data, storage
 from airjax.config import RUNS, Config
 from airjax.config_file import from_json, to_json
 from airjax.data.dataset import Dataset
+from airjax.data.files import check_outside
 from airjax.errors import InputError
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model
-from airjax.training.checkpoint import load_model, save_model
+from airjax.training.checkpoint import load_model, load_training, save_model
+from airjax.training.identity import environment, fingerprint
 
 LOCK = ".lock"  # a file of its own: others are replaced while a process has them open
 
@@ -43,10 +46,11 @@ class Run:
         """Makes a folder for a new run: ``path``, or ``runs/<data>-<time>``.
 
         Raises:
-            InputError: if ``path`` exists, or cannot be made.
+            InputError: if ``path`` exists, cannot be made, or is in the folder of pictures.
         """
         name = f"{Path(config.train.data).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = path or _unused(RUNS / name)
+        folder = path or unused(RUNS / name)
+        check_outside(folder, Path(config.train.data))
         try:
             folder.mkdir(parents=True)
             storage.write_file(folder / "config.json", to_json(config).encode())
@@ -61,8 +65,7 @@ class Run:
     def inside(cls, path: Path, config: Config) -> "Run":
         """The run in this folder of another run; created where it does not exist."""
         path.mkdir(exist_ok=True)
-        if not (path / "config.json").exists():
-            storage.write_file(path / "config.json", to_json(config).encode())
+        storage.write_file(path / "config.json", to_json(config).encode())
         return cls(path, config)
 
     @classmethod
@@ -159,7 +162,7 @@ class Run:
 
     def adopt(self, other: Path) -> None:
         """Copies the results of a finished run."""
-        for name in ("metrics.jsonl", "model", "figures", "evaluation.json"):
+        for name in ("metrics.jsonl", "model", "figures", "health.json", "evaluation.json"):
             if (self.path / name).exists():  # from before an interruption
                 continue
             temporary = self.path / f".{name}.{os.getpid()}.tmp"
@@ -175,14 +178,29 @@ class Run:
         Raises:
             InputError: if the run was started with other images.
         """
-        found = {"train": _fingerprint(train), "held_out": _fingerprint(held_out)}
+        found = {"train": fingerprint(train), "held_out": fingerprint(held_out)}
         if not (self.path / "data.json").exists():
             self.write("data.json", json.dumps(found, indent=2) + "\n")
-            return
-        want = self._json("data.json")
-        if found != want:
-            rule = f"must be the images that the run was started with, {want}"
-            raise InputError("data", rule, found)
+        elif not (self.is_own(train) and self.is_own(held_out)):
+            rule = "must be the images that the run was started with: their fingerprints differ"
+            raise InputError("data", rule, self.config.train.data)
+
+    def is_own(self, images: Dataset) -> bool:
+        """Whether images are those that the run trains on, or those that it holds out."""
+        if not (self.path / "data.json").exists():
+            return False
+        want = self._json("data.json")["held_out" if images.part == "test" else "train"]
+        return all(want[key] == value for key, value in fingerprint(images).items())
+
+    def check_environment(self) -> list[str]:
+        """Stores the environment, or compares it with the stored one; returns the differences."""
+        found = environment()
+        if not (self.path / "environment.json").exists():
+            self.write("environment.json", json.dumps(found, indent=2) + "\n")
+            return []
+        stored = self._json("environment.json")
+        names = sorted(name for name in stored | found if stored.get(name) != found.get(name))
+        return [f"{name} {stored.get(name)} (now {found.get(name)})" for name in names]
 
     def _json(self, name: str) -> Any:
         """The content of a file that `write` wrote."""
@@ -229,46 +247,86 @@ class Run:
             storage.sweep(self.path)
             yield
 
-    def save(self, model: Model, guide: Guide) -> None:
-        """Writes the trained programs, unless they are there already."""
+    def save(self, model: Model, guide: Guide, collapsed: str | None = None) -> None:
+        """Writes the trained programs, unless they are there already.
+
+        Args:
+            model: the trained generative program.
+            guide: the trained guide.
+            collapsed: what is wrong with the training, or None.
+        """
         if not (self.path / "model").exists():
-            save_model(self.path / "model", model, guide)
+            rows = self.rows() if (self.path / "metrics.jsonl").exists() else []
+            about = {"config": json.loads(to_json(self.attempt_config())), "history": rows}
+            about |= {"restarts": len(self.restarts()), "collapsed": collapsed}
+            save_model(self.path / "model", model, guide, about)
 
     def load(self) -> tuple[Model, Guide]:
-        """Reads the trained programs."""
+        """Reads the trained programs.
+
+        Raises:
+            InputError: if there are none yet, or they are damaged.
+        """
+        self._check_trained()
         return load_model(self.path / "model")
+
+    @property
+    def collapsed(self) -> str | None:
+        """What is wrong with the training whose model was kept, or None."""
+        self._check_trained()
+        return load_training(self.path / "model").get("collapsed")
+
+    def _check_trained(self) -> None:
+        if not (self.path / "model").exists():
+            command = f"airjax train --resume {shlex.quote(str(self.whole))}"
+            raise InputError("run", f"must have a trained model; to go on: {command}", self.path)
 
     def data(self, name: str | None, part: data.Part | None, data_dir: Path | None) -> Dataset:
         """A data set for evaluation; the run's held-out images by default.
 
+        The run's own images are known by their fingerprints, wherever they are: of these, too, only
+        the held-out ones are used by default.
+
         Args:
             name: of a data set or file; the run's own when None.
-            part: of it; when None the test part, or all of a file that is not the run's own.
+            part: of it; when None the test part, or all of images that are not the run's own.
 
         Raises:
-            InputError: if there is no such data, or its images have another size than the model's.
+            InputError: if there is no such data, its images have another size than the model's, or
+                ``name`` is None and the images are no longer those that the run was started with.
         """
-        own = name is None or name == self.config.train.data or _same(name, self.config.train.data)
-        name = self.config.train.data if name is None else name
-        part = part or ("test" if own or name in data.DATASETS else "all")
-        loaded = data.load(name, part, data_dir, self.config.pictures)
+        where = self.config.train.data if name is None else name
+        load = partial(data.load, where, data_dir=data_dir, pictures=self.config.pictures)
+        if part is not None or where in data.DATASETS:
+            loaded = load(part=part or "test")
+        else:
+            loaded = self._own_or_all(where, load, name is None)
         if loaded.image_shape != self.config.model.image_shape:
             rule = f"must have images of the model's size {self.config.model.image_shape}"
             raise InputError("data", rule, loaded.image_shape)
         return loaded
 
+    def _own_or_all(self, where: str, load: Callable[..., Dataset], must_be_own: bool) -> Dataset:
+        """The held-out images of the run's own data, or all images of other data."""
+        try:
+            held_out = load(part="test")
+        except InputError:
+            if must_be_own:
+                raise
+            return load(part="all")  # too few to hold some out
+        has_fingerprints = (self.path / "data.json").exists()
+        if self.is_own(held_out) or (must_be_own and not has_fingerprints):
+            return held_out
+        if must_be_own:
+            rule = (
+                "must be given: the images that the run was started with have changed, or others "
+                "are in their place"
+            )
+            raise InputError("data", rule, where)
+        return load(part="all")
 
-def _same(a: str, b: str) -> bool:
-    return Path(a).exists() and Path(b).exists() and Path(a).samefile(b)
 
-
-def _fingerprint(data: Dataset) -> dict[str, Any]:
-    """Name, shape and sha256 of images."""
-    digest = hashlib.sha256(np.ascontiguousarray(data.images).data).hexdigest()
-    return {"name": data.name, "shape": list(data.images.shape), "sha256": digest}
-
-
-def _unused(path: Path) -> Path:
+def unused(path: Path) -> Path:
     """``path``, or with a number behind it where that exists."""
     candidate, number = path, 2
     while candidate.exists():

@@ -16,12 +16,15 @@ from typing import Any
 
 from airjax import data
 from airjax.config import Config, TriesConfig
-from airjax.console import console, report, report_tables, seeds_table
-from airjax.data.dataset import Dataset
+from airjax.config_file import to_json
+from airjax.console import console, health_table, report, report_tables, seeds_table
+from airjax.data.cache import keep_programs
+from airjax.data.dataset import Dataset, check_varied
 from airjax.data.folder import Broken
 from airjax.errors import InputError
 from airjax.inference.infer import read
 from airjax.training import loop, tensorboard
+from airjax.training.health import health, remedy
 from airjax.training.record import RunRecord
 from airjax.training.resolve import resolved
 from airjax.training.runs import Run
@@ -68,10 +71,13 @@ class Session:
             InputError: if the data cannot be read, a setting breaks a rule, or ``out`` exists.
         """
         config = config or Config()
+        if str(name) not in data.DATASETS:
+            name = Path(name).absolute()  # the run goes on from any working directory
         config = replace(config, train=replace(config.train, data=str(name)))
         if config.progress.tensorboard:
             tensorboard.check_installed()
         config, train_data, held_out = _read(config, data_dir, strict)
+        check_varied(train_data.images, "data")
         config, decisions = resolved(config, train_data.images, object_size)
         if decisions:
             report(f"decided from the data: {', '.join(decisions)}")
@@ -80,19 +86,44 @@ class Session:
 
     @classmethod
     def resume(
-        cls, run: "str | Path | Run", data_dir: Path | None = None, strict: bool = False
+        cls,
+        run: "str | Path | Run",
+        data_dir: Path | None = None,
+        strict: bool = False,
+        moved_to: str | Path | None = None,
     ) -> "Session":
         """The session of a run that is not finished; its settings are those of the run.
 
+        Args:
+            run: its folder.
+            data_dir: folder with MNIST's files.
+            strict: stop at a picture that cannot be read, instead of leaving it out.
+            moved_to: where its images are now; the run keeps the place.
+
         Raises:
-            InputError: if there is no such run, it is finished, or its data cannot be read.
+            InputError: if there is no such run, it is finished, or its data cannot be read or are
+                others.
         """
         opened = run if isinstance(run, Run) else Run.open(Path(run), "resume")
         if opened.is_finished:
             raise InputError("resume", "must be a run that is not finished", opened.path)
         if opened.config.progress.tensorboard:
             tensorboard.check_installed()
-        return cls(opened, *_read(opened.config, data_dir, strict)[1:])
+        config, named = opened.config, opened.config.train.data in data.DATASETS
+        if moved_to is not None and str(moved_to) != config.train.data:
+            place = str(moved_to if named else Path(moved_to).absolute())
+            config = replace(config, train=replace(config.train, data=place))
+        try:
+            session = cls(replace(opened, config=config), *_read(config, data_dir, strict)[1:])
+        except InputError as error:
+            if error.argument != "data" or moved_to is not None:
+                raise
+            rule = f"{error.rule} (where images have moved, give --data with their new place)"
+            raise InputError("data", rule, error.value) from None
+        if config != opened.config:
+            session.run.check_data(session.train_data, session.held_out)
+            session.run.write("config.json", to_json(config))
+        return session
 
     def train(self, ends_process: bool = False) -> int | None:
         """Trains from the newest checkpoint or from the start, then evaluates and draws.
@@ -108,7 +139,12 @@ class Session:
             InputError: if the data differ from those that the run was started with, or another
                 process is training in its folder.
         """
+        keep_programs()
         with self.run.locked():
+            differences = self.run.check_environment()
+            if differences:
+                changed = ", ".join(differences)
+                report(f"the run was begun with {changed}: the last bits may differ from here on")
             if self.run.config.tries.seeds > 1:
                 return self._train_seeds(ends_process)
             return self._train_once(ends_process)
@@ -164,10 +200,11 @@ class Session:
 
         run, held_out = self.run, self.held_out
         programs = outcome.trainer.programs(outcome.state)
-        run.save(*programs)
-        reading = read(*programs, held_out.images, SEED, NUM_PATHS)
+        run.save(*programs, outcome.collapsed)
+        reading = read(*programs, held_out.images, SEED, NUM_PATHS, title="evaluating")
         scores = score(reading, held_out)
         scores["settings"] = settings(reading, held_out, SEED, NUM_PATHS)
+        findings = health(reading, held_out.images, programs[0], run.config)
         rows = run.rows()
         samples = plots.prior_samples(programs[0], "scene", 10, run.config.train.seed)
         figures = {
@@ -176,12 +213,17 @@ class Session:
             "samples.png": samples,
         }
         paths = [plots.save(figure, run.figures / name) for name, figure in figures.items()]
+        values = {finding.name: finding.value for finding in findings}
+        run.write("health.json", json.dumps(values, indent=2) + "\n")
         run.write("evaluation.json", json.dumps(scores, indent=2) + "\n")
         console.print(*report_tables(scores), sep="\n")
+        report("without labels, on held-out images:")
+        console.print(health_table((f.what, f.shown, f.doubt) for f in findings))
         seconds, compiling = rows[-1]["seconds"], rows[0]["compile_seconds"]
         report(f"trained for {seconds:.0f} s after {compiling:.0f} s of compilation")
         if outcome.collapsed is not None:
-            report(f"this training has collapsed: {outcome.collapsed}")
+            remedied = remedy(run.config, self.train_data.images)
+            report(f"this training has collapsed: {outcome.collapsed}; try {remedied}")
         report(f"model      {run.path / 'model'}")
         for path in paths:
             report(f"picture    {path}")
@@ -194,7 +236,9 @@ def _read(config: Config, data_dir: Path | None, strict: bool) -> tuple[Config, 
     if name in data.DATASETS or not Path(name).is_dir():
         parts: list[Any] = [data.load(name, part, data_dir, pictures) for part in ("train", "test")]
         return config, parts[0], parts[1]
-    parts, pictures, broken = data.load_folder(Path(name), pictures, "train", "test")
+    parts, pictures, broken, passed_over = data.load_folder(Path(name), pictures, "train", "test")
+    for line in passed_over:
+        report(line)
     report_broken(broken, strict)
     number, kind = sum(map(len, parts)), "crops" if pictures.crop else "pictures"
     report(

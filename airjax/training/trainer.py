@@ -25,6 +25,7 @@ from airjax.programs.untrained import untrained
 from airjax.trace_cache import described, traced
 from airjax.training.schedules import annealed, exploration, mean_params, optimizer
 
+LONGEST = 2.0  # seconds of steps that nothing can interrupt
 # fewer copies of the weights in a loop: steps are about 3 % faster, with the same results
 FEWER_COPIES: dict[str, str | bool] = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
@@ -36,11 +37,15 @@ class TrainState(NamedTuple):
         svi: parameters, optimiser state and random key, in NumPyro's form.
         step: number of steps taken.
         skipped_steps: how many of them were not finite, and were skipped.
+        elbo_sum: of the finite steps since the last row of metrics, of their mean ELBOs.
+        elbo_steps: the number of these steps.
     """
 
     svi: SVIState
     step: Int[Array, ""]
     skipped_steps: Int[Array, ""]
+    elbo_sum: Float[Array, ""]
+    elbo_steps: Int[Array, ""]
 
     @property
     def is_finite(self) -> Bool[Array, ""]:
@@ -98,7 +103,8 @@ class Trainer:
 
         programs, seed = (self.model, self.guide), np.uint32(self.config.train.seed)
         self.svi.constrain_fn, svi = eqx.filter_jit(init)(programs, seed, self.images)
-        return TrainState(svi, jnp.array(0), jnp.array(0))
+        zero = jnp.array(0)
+        return TrainState(svi, zero, zero, jnp.array(0.0), zero)
 
     def prior(self, step: ArrayLike) -> Float[Array, " T"]:
         """The prior's p_t at a step of training."""
@@ -139,35 +145,33 @@ class Trainer:
         images: UInt8[Array, "N H W *C"],
         steps: Int[Array, ""],
         careful: bool = False,
-    ) -> tuple[TrainState, Float[Array, ""]]:
-        """Several steps, and the mean of their ELBOs.
+    ) -> tuple[TrainState, Bool[Array, ""]]:
+        """Several steps, and whether their ELBOs and the state afterwards are finite.
 
-        The mean is NaN if one of the ELBOs, or the state afterwards, is not finite: the chunk is
-        then repeated with ``careful`` steps, and the mean is that of the finite ELBOs. (A check in
-        each step would cost a tenth of its time, since the optimiser has to wait for the last
-        gradient.) The number of steps is traced, so that a shorter last chunk does not compile
-        again: hence a `fori_loop` and not a `scan`.
+        If not, the chunk is to be repeated with ``careful`` steps. (A check in each step would cost
+        a tenth of its time, since the optimiser has to wait for the last gradient.) The number of
+        steps is traced, so that a shorter last chunk does not compile again: hence a `fori_loop`
+        and not a `scan`.
         """
         step = self.careful_step if careful else self.step
 
-        def body(_, carry):
-            state, total, n = carry
-            state, elbo = step(state, images)
+        def body(_: Int[Array, ""], state: TrainState) -> TrainState:
+            after, elbo = step(state, images)
             counts = jnp.isfinite(elbo) if careful else True
-            return state, total + jnp.where(counts, elbo, 0.0), n + counts
+            total = state.elbo_sum + jnp.where(counts, elbo, 0.0)
+            return after._replace(elbo_sum=total, elbo_steps=state.elbo_steps + counts)
 
-        start = (state, jnp.array(0.0), jnp.array(0))
-        state, total, n = jax.lax.fori_loop(0, steps, body, start)
-        return state, jnp.where(jnp.isfinite(total) & state.is_finite, total / n, jnp.nan)
+        state = jax.lax.fori_loop(0, steps, body, state)
+        return state, jnp.isfinite(state.elbo_sum) & state.is_finite
 
-    def compiled(self, state: TrainState) -> Callable[..., tuple[TrainState, Float[Array, ""]]]:
+    def compiled(self, state: TrainState) -> Callable[..., tuple[TrainState, Bool[Array, ""]]]:
         """`chunk`, compiled for states like this one and for the training images."""
         args = (state, self.images, jnp.array(0))
         config = dataclasses.replace(self.config.train, seed=0)  # the seed is in the state
         config = dataclasses.replace(self.config, train=config)
         likelihood = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self.model.likelihood)]
         code = described(type(self)), described(self.svi.loss)
-        chunk = traced(self.chunk, args, (state, 0.0), *code, config, likelihood)
+        chunk = traced(self.chunk, args, (state, True), *code, config, likelihood)
         lowered = jax.jit(chunk).lower(*args)
         try:
             return lowered.compile(compiler_options=FEWER_COPIES)
@@ -202,16 +206,21 @@ class Trainer:
         state: TrainState,
         watched: Mapping[str, Dataset] | None = None,
         seconds: float = 0.0,
-    ) -> Iterator[tuple[TrainState, Row]]:
+        started: Callable[[int, float], None] = lambda step, each: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[TrainState, Row | None]]:
         """Trains to the last step, chunk by chunk; yields state and row of metrics after each.
 
         Where chunks end depends on the settings only, so that a resumed run has the same rows as an
-        uninterrupted one.
+        uninterrupted one. A slow chunk is run in parts of about ``LONGEST`` seconds.
 
         Args:
             state: to train from.
             watched: data sets that are evaluated on the way, by name.
             seconds: training time of the state so far.
+            started: called before the first step with the steps taken so far, and the seconds that
+                a step takes.
+            stopped: asked between the parts of a chunk whether training has to stop there.
 
         Yields:
             the state, and a row with ``step``, ``seconds`` (training time so far, without
@@ -219,26 +228,32 @@ class Trainer:
             ``skipped_steps`` (so far) and ``images_per_second``. The first row also has
             ``compile_seconds``. Every ``eval_every`` steps, and at the end, a row has what
             `airjax.inference.metrics.evaluate_quickly` finds in each watched data set, for example
-            ``test_elbo``.
+            ``test_elbo``. If training has to stop within a chunk: the state, and None.
         """
         train, progress = self.config.train, self.config.progress
         every = (progress.progress_every, progress.eval_every, progress.save_every)
         begin = time.perf_counter()
-        chunk, careful_chunk = self.compiled(state), jax.jit(partial(self.chunk, careful=True))
+        advance = Chunks(self, state)
         extra = {"compile_seconds": time.perf_counter() - begin}
         step = int(state.step)
+        if step < train.num_steps:
+            started(step, advance.time_one(state))
         while step < train.num_steps:
-            steps = min(train.num_steps, *(next_multiple(step, n) for n in every)) - step
+            end, first = min(train.num_steps, *(next_multiple(step, n) for n in every)), step
             begin = time.perf_counter()
-            after, elbo = chunk(state, self.images, jnp.array(steps))
-            if not np.isfinite(elbo):  # waits for the chunk
-                after, elbo = careful_chunk(state, self.images, jnp.array(steps))
-            state, elbo = after, float(elbo)
+            while step < end:
+                state, steps = advance(state, end - step)
+                step += steps
+                if step < end and stopped():
+                    yield state, None
+                    return
             took = time.perf_counter() - begin
-            step, seconds = step + steps, seconds + took
+            seconds += took
+            elbo = float(state.elbo_sum / state.elbo_steps)  # NaN if no step was finite
+            state = state._replace(elbo_sum=jnp.array(0.0), elbo_steps=jnp.array(0))
             row = {"step": step, "seconds": seconds, "elbo": elbo}
             row |= {"skipped_steps": int(state.skipped_steps)}
-            row |= {"images_per_second": steps * train.batch_size / took} | extra
+            row |= {"images_per_second": (step - first) * train.batch_size / took} | extra
             extra = {}
             if step % progress.eval_every == 0 or step == train.num_steps:
                 # with this config, and the prior as an array, nothing compiles again
@@ -247,6 +262,36 @@ class Trainer:
                     found = evaluate_quickly(*programs, dataset, self.prior(state.step))
                     row |= {f"{name}_{key}": value for key, value in found.items()}
             yield state, row
+
+
+class Chunks:
+    """Runs steps of a trainer, as many at a time as take about ``LONGEST`` seconds, so that nobody
+    waits longer for an answer to Ctrl-C."""
+
+    def __init__(self, trainer: Trainer, state: TrainState):
+        self.images = trainer.images
+        self.fast = trainer.compiled(state)
+        self.careful = jax.jit(partial(trainer.chunk, careful=True))
+        self.seconds = 0.0  # that a step takes
+
+    def time_one(self, state: TrainState) -> float:
+        """The seconds that a step takes; its result is dropped."""
+        for _ in range(2):  # the first one also loads the program
+            begin = time.perf_counter()
+            jax.block_until_ready(self.fast(state, self.images, jnp.array(1)))
+            self.seconds = time.perf_counter() - begin
+        return self.seconds
+
+    def __call__(self, state: TrainState, most: int) -> tuple[TrainState, int]:
+        """The state after some steps, at most ``most``, and their number."""
+        steps = max(1, min(most, int(LONGEST / max(self.seconds, 1e-9))))
+        begin = time.perf_counter()
+        after, finite = self.fast(state, self.images, jnp.array(steps))
+        if not finite:  # waits for the chunk
+            after, _ = self.careful(state, self.images, jnp.array(steps))
+        jax.block_until_ready(after)
+        self.seconds = (time.perf_counter() - begin) / steps
+        return after, steps
 
 
 def next_multiple(step: int, n: int) -> int:

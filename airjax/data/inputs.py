@@ -1,0 +1,110 @@
+"""Images as users have them in Python: arrays, iterables of images, or paths of pictures."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from airjax.config import PictureConfig
+from airjax.data import load, load_folder
+from airjax.data.dataset import as_images
+from airjax.data.files import picture_files
+from airjax.data.folder import Broken, decided, read_images
+from airjax.errors import InputError
+
+
+def images_of(
+    X: Any, name: str, pictures: PictureConfig
+) -> tuple[UInt8[np.ndarray, "N H W *C"], PictureConfig]:
+    """Checked images to train on, and how pictures became images.
+
+    Args:
+        X: images, or the path of an .npz or of a folder of pictures.
+        name: of X, for errors.
+        pictures: settings for picture files.
+    """
+    if not isinstance(X, str | Path):
+        images = as_images(np.asarray(X), name)
+        if images.max() == 1:
+            rule = "must be integers from 0 to 255 (masks as bool, or times 255)"
+            raise InputError(name, rule, "0 to 1")
+        return images, pictures
+    if not Path(X).exists():
+        raise InputError(name, "must be images, or the path of a folder of pictures", X)
+    if not Path(X).is_dir():
+        return load(str(X), "all", pictures=pictures).images, pictures
+    loaded = load_folder(Path(X), pictures, "all")
+    for path, why in loaded.broken:
+        raise InputError(str(path), f"cannot be read ({why})")
+    return loaded.parts[0].images, loaded.config
+
+
+def batches_of(
+    X: Any, size: int, pictures: PictureConfig, shape: tuple[int, ...]
+) -> Iterator[UInt8[np.ndarray, "_ H W *C"]]:
+    """Checked images in batches.
+
+    Args:
+        X: an array, an iterable of images ``[H, W]``, or paths of pictures.
+        size: of a batch.
+        pictures: settings for picture files.
+        shape: of the model's images, for pictures.
+    """
+    if hasattr(X, "shape"):  # a memory map stays one until a batch of it is read
+        if len(X.shape) < 3 or len(X) == 0:
+            as_images(np.asarray(X), "X")
+        for start in range(0, len(X), size):
+            yield as_images(np.asarray(X[start : start + size]), "X")
+        return
+    files = _files(X)
+    images = X if files is None else _read(files, pictures, shape)
+    batch: list[Any] = []
+    first, some = None, False
+    for image in images:
+        array = np.asarray(image)
+        if first is not None and array.shape != first:
+            raise InputError("X", f"must hold images of one size, {first}", array.shape)
+        first, some = array.shape, True
+        batch.append(array)
+        if len(batch) == size:
+            yield as_images(np.stack(batch), "X")
+            batch = []
+    if batch or not some:
+        yield as_images(np.stack(batch) if batch else np.zeros((0, 0, 0)), "X")
+
+
+def picture_of(path: Path, pictures: PictureConfig, channels: int) -> UInt8[np.ndarray, "H W *C"]:
+    """The image in one picture file, of any size; ``channels`` are the model's."""
+    settings = replace(pictures, colour="no" if channels == 1 else "yes", crop=1)  # of any size
+    (read,) = read_images([path], decided([path], settings))
+    if isinstance(read, Broken):
+        raise InputError(str(path), f"cannot be read ({read.why})")
+    return read.image
+
+
+def number_of(X: Any) -> int | None:
+    """The number of images; None where that is not known."""
+    files = _files(X)
+    return len(files) if files is not None else len(X) if hasattr(X, "__len__") else None
+
+
+def _files(X: Any) -> list[Path] | None:
+    """The picture files where X is a path or paths, otherwise None."""
+    if isinstance(X, str | Path):
+        return picture_files(Path(X), "X").files
+    if isinstance(X, list | tuple) and X and all(isinstance(each, str | Path) for each in X):
+        return [file for each in X for file in picture_files(Path(each), "X").files]
+    return None
+
+
+def _read(
+    files: list[Path], pictures: PictureConfig, shape: tuple[int, ...]
+) -> Iterable[UInt8[np.ndarray, "H W *C"]]:
+    settings = decided(files, replace(pictures, colour="no" if len(shape) == 2 else "yes"))
+    for read in read_images(files, settings, (shape[0], shape[1])):
+        if isinstance(read, Broken):
+            raise InputError(str(read.path), f"cannot be read ({read.why})")
+        yield read.image

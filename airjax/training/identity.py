@@ -1,0 +1,48 @@
+"""What a training must find again when it goes on: the same images, and the same environment."""
+
+import hashlib
+import os
+import platform
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import numpyro
+from jaxlib.version import __version__ as jaxlib_version
+
+import airjax
+from airjax.data.dataset import Dataset
+
+# where compiled programs are kept does not change them
+WITHOUT_EFFECT = re.compile("CACHE|_PERSISTENT_|_LOG")
+
+
+def fingerprint(images: Dataset) -> dict[str, Any]:
+    """Shape and sha256 of images."""
+    digest = hashlib.sha256(np.ascontiguousarray(images.images).data).hexdigest()
+    return {"shape": list(images.images.shape), "sha256": digest}
+
+
+def environment() -> dict[str, Any]:
+    """Versions, and whatever else the last bits of a training depend on."""
+    found = {
+        "airjax": airjax.__version__,
+        "jax": jax.__version__,
+        "jaxlib": jaxlib_version,
+        "numpyro": numpyro.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "backend": jax.default_backend(),
+        "cores": _cores(),
+    }
+    names = sorted(name for name in os.environ if name.startswith(("JAX_", "XLA_")))
+    return found | {name: os.environ[name] for name in names if not WITHOUT_EFFECT.search(name)}
+
+
+def _cores() -> int | None:
+    """The number of cores that the process may use; XLA divides work by it."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count()
