@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from airjax.cli.main import main
 from airjax.config import ModelConfig
@@ -70,6 +71,18 @@ def scenes(tmp_path_factory):
     images = np.random.default_rng(0).integers(0, 256, (60, 10, 12)).astype(np.uint8)
     np.savez(path, images=images, counts=np.arange(60, dtype=np.int32) % 3)
     return path
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of twelve pictures with a square each."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(12):
+        image = np.zeros((10, 12), np.uint8)
+        image[2 + i % 4 : 6 + i % 4, 3:7] = 255
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+    return folder
 
 
 def eager(guide: Guide) -> Guide:

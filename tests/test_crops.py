@@ -41,3 +41,12 @@ def test_crops_of_a_file(tmp_path):
     assert data.images.shape == (10, 9, 9) and data.counts is None and data.part == "test"
     with pytest.raises(InputError, match="crop must be at most the images' smaller side, 16"):
         load(str(tmp_path / "a.npz"), "train", None, PictureConfig(crop=17))
+
+
+def test_there_are_as_many_crops_as_are_said():
+    """Also of more pictures than crops (once, 25,000 pictures had 25,000)."""
+    for number in (1, 3, 7, 55):
+        made = random_crops(iter([np.full((9, 9), i) for i in range(number)]), number, 4)
+        assert len(made) == 40
+        each = np.bincount(made[:, 0, 0], minlength=number)
+        assert np.ptp(each) <= 1

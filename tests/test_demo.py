@@ -29,6 +29,7 @@ from airjax.demo.reader import MOST_PATHS, Reader, windows_of
 from airjax.demo.server import check_address
 from airjax.demo.uploads import uploaded
 from airjax.errors import InputError
+from airjax.inference.infer import read_paths
 from airjax.programs.spatial import window_boxes
 from airjax.programs.untrained import untrained
 from airjax.training.runs import Run

@@ -1,5 +1,7 @@
 """Tiles of large pictures: they cover them, and what several of them see is found once."""
 
+import itertools
+
 import numpy as np
 import pytest
 from conftest import TINY, eager
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from airjax.air import AIR
 from airjax.errors import InputError
 from airjax.inference.results import Objects
-from airjax.inference.tiles import TileObjects, merged, tiles
+from airjax.inference.tiles import TileObjects, merged, poisson_binomial, tiles
 from airjax.programs.untrained import untrained
 
 
@@ -121,3 +123,52 @@ def test_mistakes_are_reported(air):
         air.find(np.zeros((9, 9)), overlap=1.0)
     with pytest.raises(InputError, match=r"picture must have shape \[H, W\] or"):
         air.find(np.zeros(9))
+
+
+# the number of objects in a picture that was read in tiles
+
+
+def test_the_distribution_of_independent_trials():
+    """Against the sum over all outcomes."""
+    p = np.random.default_rng(0).random(9)
+    want = np.zeros(10)
+    for outcome in itertools.product((0, 1), repeat=9):
+        on = np.array(outcome)
+        want[on.sum()] += np.prod(np.where(on, p, 1 - p))
+    np.testing.assert_allclose(poisson_binomial(p), want, rtol=1e-4)
+    np.testing.assert_array_equal(poisson_binomial(np.zeros(0)), [1])
+    np.testing.assert_array_equal(poisson_binomial(np.ones(3)), [0, 0, 0, 1])
+
+
+def test_a_large_picture_says_how_sure_its_count_is():
+    """Ninety-two objects of 0.995 are not one count with probability 0.995."""
+    counts = poisson_binomial(np.r_[np.full(92, 0.97), np.full(30, 0.1)])
+    found = objects_of(counts, 92)
+    assert found.probability < 0.25
+    low, high = found.interval
+    assert low < 92 <= high and 4 < high - low < 15
+    assert counts[low : high + 1].sum() >= 0.9
+    assert counts[low + 1 : high + 1].sum() < 0.95 and counts[low:high].sum() < 0.95
+
+
+def test_a_count_that_is_certain_has_a_narrow_interval():
+    assert objects_of(np.float32([0, 0, 1, 0]), 2).interval == (2, 2)
+    assert objects_of(np.float32([0.2, 0.6, 0.2]), 1).interval == (0, 2)
+
+
+def objects_of(count_probs, n):
+    nothing = np.zeros((n, 0), np.float32)
+    boxes = np.zeros((n, 4), np.float32)
+    return Objects(boxes, boxes, np.ones(n), nothing, nothing, count_probs)
+
+
+def test_a_candidate_that_was_dropped_counts_as_a_doubt():
+    """An object that one tile of two shows has a score of one half or less."""
+    boxes = np.float32([[5, 5, 9, 9], [25, 5, 29, 9]])
+    tile = np.array([0, 0])
+    empty = np.zeros((2, 0), np.float32)
+    objects = Objects(boxes, boxes, np.float32([0.9, 0.3]), empty, empty, None)
+    corners = np.array([[0, 0]])
+    found = merged(TileObjects(objects, tile, corners, (40, 40), (40, 40)))
+    assert found.number == 1
+    np.testing.assert_allclose(found.count_probs, [0.07, 0.66, 0.27], rtol=1e-5)

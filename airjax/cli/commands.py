@@ -113,7 +113,7 @@ def plot(
     reading = read(*found.load(), scenes.images[:n])
     drawn = found.figures / "reconstructions.png"
     if not own:  # the run's own figure stays
-        drawn = unused(drawn.with_stem(f"reconstructions-{scenes.name}"))
+        drawn = unused(found.figures, f"reconstructions-{scenes.name}", ".png")
     for figure, path in (
         (plots.curves(found.rows()), found.figures / "curves.png"),
         (plots.reconstructions(scenes[:n], reading, n), drawn),

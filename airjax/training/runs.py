@@ -49,7 +49,7 @@ class Run:
             InputError: if ``path`` exists, cannot be made, or is in the folder of pictures.
         """
         name = f"{Path(config.train.data).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = path or unused(RUNS / name)
+        folder = path or unused(RUNS, name)
         check_outside(folder, Path(config.train.data))
         try:
             folder.mkdir(parents=True)
@@ -326,9 +326,9 @@ class Run:
         return load(part="all")
 
 
-def unused(path: Path) -> Path:
-    """``path``, or with a number behind it where that exists."""
-    candidate, number = path, 2
+def unused(folder: Path, stem: str, suffix: str = "") -> Path:
+    """A path in a folder, with a number behind the stem where that exists."""
+    candidate, number = folder / f"{stem}{suffix}", 2
     while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+        candidate, number = folder / f"{stem}-{number}{suffix}", number + 1
     return candidate

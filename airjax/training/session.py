@@ -9,6 +9,7 @@ the end, and slow to import, are imported there: the first step comes sooner.
 
 import json
 import math
+import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,7 @@ class Session:
         """
         config = config or Config()
         if str(name) not in data.DATASETS:
-            name = Path(name).absolute()  # the run goes on from any working directory
+            name = os.path.abspath(name)  # the run goes on from any working directory
         config = replace(config, train=replace(config.train, data=str(name)))
         if config.progress.tensorboard:
             tensorboard.check_installed()
@@ -111,7 +112,7 @@ class Session:
             tensorboard.check_installed()
         config, named = opened.config, opened.config.train.data in data.DATASETS
         if moved_to is not None and str(moved_to) != config.train.data:
-            place = str(moved_to if named else Path(moved_to).absolute())
+            place = str(moved_to) if named else os.path.abspath(moved_to)
             config = replace(config, train=replace(config.train, data=place))
         try:
             session = cls(replace(opened, config=config), *_read(config, data_dir, strict)[1:])
