@@ -194,7 +194,7 @@ def health_table(findings: Iterable[tuple[str, str, str]]) -> Table:
     """What was measured without labels: what it is, the value, and what may be wrong."""
     table = Table("", "", "", show_header=False)
     for what, shown, doubt in findings:
-        table.add_row(what, shown, doubt or "as it should be")
+        table.add_row(what, shown, doubt or "ok")
     return table
 
 
