@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from airjax.checks import at_least_1, whole
 from airjax.config import Config, EstimatorName, PictureConfig
 from airjax.config_file import from_json, to_json
-from airjax.console import console, report, tracked
+from airjax.console import Decision, console, report, tracked
 from airjax.data.cache import keep_programs
 from airjax.data.dataset import Dataset, as_images, check_varied
 from airjax.data.inputs import batches_of, images_of, number_of, picture_of
@@ -161,7 +161,8 @@ class AIR(TransformerMixin, BaseEstimator):
         record, on_screen = loop.Record(), console.is_terminal or console.is_jupyter
         say = functools.partial(report, to_stderr=not on_screen)  # stdout is the caller's
         if decisions:
-            say(f"decided from the images: {', '.join(decisions)}")
+            lines = (f"{what} {value} ({flag})" for what, value, flag in decisions)
+            say(f"decided from the images: {', '.join(lines)}")
         outcome = loop.train(
             config, images, {"test": Dataset(watched[:EVALUATED])}, record,
             report=say, each_row=False, callback=callback,
@@ -345,7 +346,7 @@ class AIR(TransformerMixin, BaseEstimator):
 
     def _resolved(
         self, images: UInt8[np.ndarray, "N H W *C"], pictures: PictureConfig | None = None
-    ) -> tuple[Config, list[str]]:
+    ) -> tuple[Config, list[Decision]]:
         """All settings of a training, and the decisions made from the images."""
         base = self.config or Config()
         base = base if pictures is None else dataclasses.replace(base, pictures=pictures)

@@ -5,7 +5,7 @@ import html
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -28,6 +28,22 @@ def report(line: str, to_stderr: bool = False) -> None:
     else:  # the bytes of a name that is not UTF-8 are shown as escapes
         text = line.encode("utf-8", "backslashreplace").decode()
         console.print(text, soft_wrap=True)
+
+
+class Decision(NamedTuple):
+    """What was decided from the data: what it is, its value, and the flag that changes it."""
+
+    what: str
+    value: str
+    flag: str
+
+
+def decisions_table(decisions: Iterable[Decision]) -> Table:
+    """What was decided from the data, a line each."""
+    table = Table("decided from the data", "", "flag", box=None, pad_edge=False)
+    for decision in decisions:
+        table.add_row(*decision)
+    return table
 
 
 class Display:

@@ -161,7 +161,8 @@ def test_an_upload_is_fitted_its_ground_made_dark_and_its_file_removed(tmp_path)
     assert image.shape == (50, 50) and not file.exists()
     assert image[24:26, 24:26].min() > 200 and image[14:18].max() < 40
     file = saved(tmp_path / "same.png", Image.fromarray(255 - page))
-    image, note = uploaded(file, PictureConfig(), (100, 200))
+    as_is = PictureConfig("no", None, "grey", 0, normalise="none")
+    image, note = uploaded(file, as_is, (100, 200))
     np.testing.assert_array_equal(image, 255 - page)
     assert note == ""
     for channels in (2, 3):

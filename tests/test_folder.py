@@ -2,7 +2,9 @@
 
 import csv
 import gc
+import re
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +15,15 @@ from test_session import FLAGS
 from airjax.cli.main import main
 from airjax.config import PictureConfig
 from airjax.data import load
-from airjax.data.folder import Broken, decided, load_folder, picture_files, read_picture
+from airjax.data.decode import Broken, decode
+from airjax.data.files import picture_files
+from airjax.data.folder import ReadImage, load_folder, read_images
 from airjax.errors import InputError
 from airjax.training.runs import Run
 
 GREY = np.zeros((5, 6), np.uint8)
 GREY[1:3, 2:5] = [[255, 200, 150], [100, 50, 255]]
-AS_IS = PictureConfig(invert="no", colour="no")
+AS_IS = PictureConfig(invert="no", channel="grey", crop=0, normalise="none")
 
 
 def saved(path, array=GREY, mode=None, **options):
@@ -29,8 +33,8 @@ def saved(path, array=GREY, mode=None, **options):
 
 def loaded(path, config):
     """All of a folder."""
-    (images,), config, broken, _ = load_folder(path, config, "all")
-    return images, config, broken
+    found = load_folder(path, config, "all")
+    return found.parts[0], found.survey.pictures, found.broken
 
 
 def turned(path):
@@ -72,34 +76,35 @@ def test_a_jpeg_is_nearly_the_same_image(tmp_path):
     assert np.abs(image.astype(int) - smooth).max() < 5
 
 
-@pytest.mark.parametrize("colour", ["no", "yes", "auto"])
-def test_colours_are_kept_or_become_grey_and_transparent_is_background(colour, tmp_path):
+@pytest.mark.parametrize("channel", ["grey", "colour", "auto", "max", "1"])
+def test_colours_are_kept_or_become_grey_and_transparent_is_background(channel, tmp_path):
     colours = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]
     alpha = [[255], [255], [255], [0]]
     saved(tmp_path / "a.png", np.array([np.hstack([colours, alpha])], np.uint8))
     saved(tmp_path / "b.png", np.array([[0, 1, 2, 3]], np.uint8))
-    images, config, _ = loaded(tmp_path, PictureConfig("no", colour=colour))
-    if colour == "no":
-        assert images.images.tolist() == [[[76, 150, 29, 0]], [[0, 1, 2, 3]]]
-    else:
-        assert config.colour == "yes"
+    images, config, _ = loaded(tmp_path, replace(AS_IS, channel=channel))
+    if channel in ("colour", "auto"):
+        assert config.channel == "colour"
         assert images.images[0].tolist() == [[*colours[:3], [0, 0, 0]]]
         assert images.images[1].tolist() == [[[i] * 3 for i in range(4)]]
+    else:
+        first = {"grey": [76, 150, 29, 0], "max": [255, 255, 255, 0], "1": [0, 255, 0, 0]}
+        assert images.images.tolist() == [[first[channel]], [[0, 1, 2, 3]]]
 
 
 def test_grey_pictures_saved_in_colour_are_grey(tmp_path):
     saved(tmp_path / "a.png", mode="RGB")
     saved(tmp_path / "b.jpg", mode="RGB", quality=50)
     images, config, _ = loaded(tmp_path, PictureConfig())
-    assert config.colour == "no" and images.images.ndim == 3
+    assert config.channel == "grey" and images.images.ndim == 3
 
 
 def test_colours_are_scaled_and_inverted_alike(tmp_path):
     red = np.full((4, 4, 3), 255, np.uint8)
     red[1:3, 1:3] = [200, 0, 0]
     saved(tmp_path / "a.png", red)
-    images, config, _ = loaded(tmp_path, PictureConfig(size="4x8"))
-    assert (config.invert, config.colour) == ("yes", "yes")
+    images, config, _ = loaded(tmp_path, PictureConfig(size="4x8", normalise="none"))
+    assert (config.invert, config.channel) == ("yes", "colour")
     assert images.images.shape == (1, 4, 8, 3)
     np.testing.assert_array_equal(images.images[0, :, 2:6], 255 - red)
     assert not images.images[0, :, :2].any()
@@ -111,7 +116,7 @@ def test_a_bright_background_is_inverted(backdrop, inverted, tmp_path):
     array[3:5, 3:5] = 255 - backdrop
     for i in range(3):
         saved(tmp_path / f"{i}.png", array)
-    images, config, _ = loaded(tmp_path, PictureConfig())
+    images, config, _ = loaded(tmp_path, replace(AS_IS, invert="auto"))
     assert config.invert == inverted
     want = 255 - array if inverted == "yes" else array
     np.testing.assert_array_equal(images.images[0], want)
@@ -121,7 +126,7 @@ def test_dark_things_on_nothing_are_inverted(tmp_path):
     pixels = np.zeros((6, 6, 2), np.uint8)
     pixels[2:4, 2:4] = [30, 255]
     saved(tmp_path / "a.png", pixels)
-    images, config, _ = loaded(tmp_path, PictureConfig())
+    images, config, _ = loaded(tmp_path, replace(AS_IS, invert="auto"))
     assert config.invert == "yes" and images.images[0, 3, 3] == 225 and images.images[0, 0, 0] == 0
 
 
@@ -132,7 +137,7 @@ def test_pictures_are_scaled_only_when_asked(tmp_path):
         InputError, match=r"b\.png must be 10 x 20 pixels as the others .* got 8 x 4"
     ):
         loaded(tmp_path, AS_IS)
-    images = loaded(tmp_path, PictureConfig("no", "8x8", "no"))[0].images
+    images = loaded(tmp_path, replace(AS_IS, size="8x8"))[0].images
     assert images.shape == (2, 8, 8)
     np.testing.assert_array_equal(images[0][:, 0], [0, 0, 200, 200, 200, 200, 0, 0])
     np.testing.assert_array_equal(images[1][0], [0, 0, 200, 200, 200, 200, 0, 0])
@@ -154,7 +159,7 @@ def test_a_broken_file_is_reported_and_left_out(content, tmp_path):
     assert len(images) == 1 and [b.path.name for b in broken] == ["b.png"] and broken[0].why
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "c.png").write_bytes(whole[: len(whole) // 2])
-    assert isinstance(read_picture(tmp_path / "c.png"), Broken)
+    assert isinstance(decode(tmp_path / "c.png"), Broken)
 
 
 @pytest.mark.parametrize("config", [AS_IS, PictureConfig()])
@@ -179,23 +184,27 @@ def test_one_picture_is_in_memory_at_a_time(tmp_path, monkeypatch):
         saved(tmp_path / f"{i}.png", mode="RGB")
     held = []
 
-    def watched(path):
+    def watched(path, *rest):
         gc.collect()
         held.append(sum(seen() is not None for seen in alive))
-        picture = read_picture(path)
-        alive.append(weakref.ref(picture.grey))
-        return picture
+        frames = decode(path, *rest)
+        alive.append(weakref.ref(frames[0].pixels))
+        return frames
 
     alive: list[weakref.ref] = []
-    monkeypatch.setattr("airjax.data.folder.read_picture", watched)
-    decided(picture_files(tmp_path).files, PictureConfig())
+    monkeypatch.setattr("airjax.data.folder.decode", watched)
+    for read in read_images(picture_files(tmp_path).files, AS_IS):
+        assert isinstance(read, ReadImage)
     assert held == [0, 1, 1, 1, 1]  # the one before is replaced as the next one comes
 
 
 def test_every_tenth_picture_is_held_out(tmp_path):
     for i in range(21):
         saved(tmp_path / f"{i:02}.png", np.full((3, 3), i, np.uint8))
-    train, test = (load(str(tmp_path), part).images[:, 0, 0].tolist() for part in ("train", "test"))
+    train, test = (
+        load(str(tmp_path), part, None, AS_IS).images[:, 0, 0].tolist()
+        for part in ("train", "test")
+    )
     assert test == [9, 19] and sorted(train + test) == list(range(21))
 
 
@@ -220,7 +229,8 @@ def test_a_folder_is_trained_on(tmp_path, capsys):
     line = f"train {tmp_path}/pictures --out {tmp_path}/run {FLAGS}"
     main(line.replace("--model-steps", "--max-objects").split())
     captured = capsys.readouterr()
-    assert "60 pictures; inverted: yes" in captured.out and "broken.png" in captured.err
+    assert re.search(r"dark on bright +yes +--invert", captured.out)
+    assert "60 pictures of pictures" in captured.out and "broken.png" in captured.err
     config = Run.open(tmp_path / "run").config
     assert config.pictures.invert == "yes" and config.model.model_steps == 2
     main(f"evaluate {tmp_path}/run".split())
@@ -243,8 +253,9 @@ def test_large_pictures_in_colour_are_trained_on_in_crops_and_read_in_tiles(
         f"train {tmp_path}/pictures --crop 12 --object-size 4 --out {tmp_path}/run {flags}".split()
     )
     message = capsys.readouterr().out
-    assert "50 crops; inverted: no (--invert); in colour: yes (--colour)" in message
-    assert "objects of about 4 pixels (--object-size)" in message
+    assert "50 crops of pictures" in message
+    assert re.search(r"channel +colour +--channel", message)
+    assert "object size" not in message  # it is given
     config = Run.open(tmp_path / "run").config
     assert config.model.image_shape == (12, 12, 3) and config.model.guide == "attend"
     main(f"predict {tmp_path}/run {tmp_path}/pictures --out {tmp_path}/out --draw".split())

@@ -61,8 +61,8 @@ def test_a_background_that_is_not_black_is_found(pool, change, found):
     assert background.is_visible(images) is (found == "mean")
     config, decisions = resolved(Config(), images)
     assert config.model.background == found
-    said = [line for line in decisions if "--background" in line]
-    assert len(said) == (found == "mean") and all("% from black" in line for line in said)
+    said = [value for _, value, flag in decisions if flag == "--background"]
+    assert len(said) == (found == "mean") and all("% from black" in value for value in said)
     assert AIR()._resolved(images)[0].model == config.model
     given = Config(model=ModelConfig(background="none"))
     assert resolved(given, images)[0].model.background == "none"

@@ -6,7 +6,7 @@ from conftest import TINY, eager
 from test_folder import saved
 
 from airjax.air import AIR
-from airjax.config import Config, TrainConfig
+from airjax.config import Config, PictureConfig, TrainConfig
 from airjax.errors import InputError
 from airjax.inference.infer import read
 from airjax.programs.untrained import untrained
@@ -104,7 +104,9 @@ def test_pictures_are_read_from_their_paths(tmp_path, air):
     (tmp_path / "in").mkdir()
     files = [saved(tmp_path / "in" / f"{i:02}.png", image) for i, image in enumerate(IMAGES)]
     dark = AIR.of(air.model, air.guide)
-    dark.config = Config(model=TINY, pictures=Config().pictures.__class__("no"))
+    dark.config = Config(
+        model=TINY, pictures=PictureConfig("no", None, "grey", 0, normalise="none")
+    )
     want = dark.predict(IMAGES)
     for X in (tmp_path / "in", str(tmp_path / "in"), sorted((tmp_path / "in").iterdir())):
         same(dark.predict(X), want)
@@ -113,7 +115,7 @@ def test_pictures_are_read_from_their_paths(tmp_path, air):
     fitted = AIR(config=dark.config, steps=4).fit(str(tmp_path / "in"))
     again = AIR(config=dark.config, steps=4).fit(IMAGES)
     same(fitted.predict(IMAGES), again.predict(IMAGES))
-    assert fitted.config_.pictures.colour == "no" and len(files) == 12
+    assert fitted.config_.pictures.channel == "grey" and len(files) == 12
     (tmp_path / "in/broken.png").write_text("no")
     with pytest.raises(InputError, match=r"broken\.png cannot be read"):
         dark.predict(tmp_path / "in")

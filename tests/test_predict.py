@@ -21,7 +21,11 @@ from airjax.training.runs import Run
 def run(tmp_path_factory):
     """An untrained run of pictures on a bright background that finds objects everywhere."""
     folder = tmp_path_factory.mktemp("run")
-    config = Config(TrainConfig(data="digits"), TINY, pictures=PictureConfig("yes"))
+    config = Config(
+        TrainConfig(data="digits"),
+        TINY,
+        pictures=PictureConfig("yes", None, "grey", 0, normalise="none"),
+    )
     made = Run.create(config, folder / "run")
     model, guide = untrained(TINY, 1)
     made.save(model, eager(guide))
@@ -53,7 +57,7 @@ def test_predictions_as_tables(run, folder, tmp_path, capsys):
     for row in counts:
         assert sum(o["file"] == row["file"] for o in objects) == int(row["count"])
     assert objects and list(objects[0]) == (
-        ["file", "object", "count", "probability", "x0", "y0", "x1", "y1", "score"]
+        ["file", "page", "object", "count", "probability", "x0", "y0", "x1", "y1", "score"]
     )
     for row in objects:
         assert 0 <= float(row["score"]) <= 1 and float(row["x1"]) > float(row["x0"])
@@ -121,11 +125,11 @@ def test_an_interruption_leaves_nothing_that_looks_like_a_result(
 ):
     from airjax.cli import predictions
 
-    def fails(self, file, image, objects):
+    def fails(self, *picture):
         if self.written == 3:
             raise error
         self.written += 1
-        add(self, file, image, objects)
+        add(self, *picture)
 
     add = predictions.CsvWriter.add
     line = f"predict {run} {folder} --out {tmp_path}/out --draw".split()

@@ -60,9 +60,9 @@ def test_what_is_given_is_kept(images):
 def test_every_decision_names_its_flag(images):
     _, decisions = resolved(Config(), images)
     assert decisions == [
-        "6000 steps (--steps)",
-        "the guide attend (--guide)",
-        "objects of about 10 pixels (--object-size)",
+        ("steps", "6000", "--steps"),
+        ("guide", "attend", "--guide"),
+        ("object size", "10 pixels", "--object-size"),
     ]
     assert resolved(*resolved_args(images))[1] == []
 

@@ -51,9 +51,12 @@ def test_a_folder_of_pictures_needs_no_setting(tmp_path, capsys):
         Image.fromarray(array).save(tmp_path / "pictures" / f"{i:02}.png")
     session = Session.begin(tmp_path / "pictures", out=tmp_path / "run")
     out = capsys.readouterr().out
-    assert "20 pictures; inverted: no (--invert); in colour: no (--colour)" in out
-    assert "decided from the data: 6000 steps (--steps), the guide attend (--guide)" in out
-    assert "objects of about 6 pixels (--object-size)" in out
+    for line in (
+        "channel grey --channel", "dark on bright no --invert", "intensities none --normalise",
+        "images whole pictures --crop", "steps 6000 --steps", "guide attend --guide",
+    ):  # fmt: skip
+        assert line in [" ".join(row.split()) for row in out.splitlines()]
+    assert "object size 6 pixels (6 to 6) --object-size" in " ".join(out.split())
     assert session.run.config.pictures.invert == "no"
     assert (len(session.train_data), len(session.held_out)) == (18, 2)
 

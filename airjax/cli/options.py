@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import docstring_parser
 import tyro
 
-from airjax.config import Config
+from airjax.config import Config, ModelConfig
 from airjax.data import DATASETS
 from airjax.data.composer import SceneConfig
 
@@ -20,12 +20,14 @@ ALIASES = {
     "baseline_learning_rate": ("-blr",),
 }
 METAVARS = {"likelihood_sd": "FLOAT|learned", "steps": "INT", "learning_rate": "FLOAT",
-            "crop": "INT", "size": "HxW"}  # fmt: skip
+            "crop": "INT", "size": "HxW", "scale": "FLOAT",
+            "model_steps": "INT", "channel": "NAME|N"}  # fmt: skip
+DECIDED = {"model_steps": "(default: as many as pictures show, at most 10; otherwise 3)"}
 SCENE_METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", tuple[int, ...]: "INT [INT ...]",
                                   tuple[float, ...]: "FLOAT [FLOAT ...]"}  # fmt: skip
 FIRST = (
     "model_steps", "background", "steps", "seed", "seeds", "tensorboard",
-    "invert", "colour", "size", "crop",
+    "channel", "normalise", "invert", "size", "scale", "crop", "pages",
 )  # fmt: skip
 GROUPS = {
     "training": (
@@ -86,6 +88,8 @@ def config_of(flags: Any, base: Config) -> Config:
         InputError: if a setting breaks a rule.
     """
     values = {name: getattr(flags, name) for name in FIRST}
+    if values["model_steps"] is None:  # decided from the data
+        values["model_steps"] = base.model.model_steps
     for name, (_, *settings) in GROUPS.items():
         values |= {setting: getattr(getattr(flags, name), setting) for setting in settings}
     parts: dict[str, dict[str, Any]] = {}
@@ -120,12 +124,14 @@ def _flag(base: Config, name: str) -> tuple[str, Any, Any]:
     """A field of a dataclass that tyro makes a flag of."""
     part = getattr(base, PART_OF[name])
     value, kind = getattr(part, name), get_type_hints(type(part))[name]
+    if name == "model_steps" and value == ModelConfig.model_steps:
+        value, kind = None, int | None
     arg = tyro.conf.arg(
         name="max-objects" if name == "model_steps" else None,
         aliases=ALIASES.get(name),
         metavar=METAVARS.get(name),
         help=_texts(type(part))[name],
-        help_behavior_hint="" if value is None else None,
+        help_behavior_hint=DECIDED.get(name, "") if value is None else None,
     )
     return name, Annotated[kind, arg], value
 

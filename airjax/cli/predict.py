@@ -40,7 +40,7 @@ def predict(
     """
     from airjax.air import AIR
     from airjax.cli.predictions import write_predictions
-    from airjax.console import report
+    from airjax.console import console, decisions_table, report
     from airjax.data.files import check_outside
     from airjax.training.session import report_broken
 
@@ -53,6 +53,8 @@ def predict(
         raise InputError("folder", "must be a folder of pictures, or a picture", folder)
     check_outside(out, folder)
     summary = write_predictions(air, folder, found.config.pictures, out, format, draw, strict)
+    if summary.decisions:
+        console.print(decisions_table(summary.decisions))
     for line in summary.passed_over:
         report(line)
     report_broken(summary.broken, strict)

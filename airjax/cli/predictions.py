@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,9 +20,10 @@ import airjax
 from airjax import storage
 from airjax.air import AIR
 from airjax.config import PictureConfig
-from airjax.console import tracked
+from airjax.console import Decision, tracked
+from airjax.data.decode import Broken
 from airjax.data.files import picture_files
-from airjax.data.folder import Broken, ReadImage, decided, read_images
+from airjax.data.folder import ReadImage, for_these, read_images
 from airjax.data.placement import Placement
 from airjax.errors import InputError
 from airjax.inference import plots
@@ -44,6 +45,7 @@ class Summary:
         objects: number of objects found.
         broken: files that could not be read.
         passed_over: a line for each kind of files that are no pictures.
+        decisions: what was decided for these pictures.
         paths: files and folders written.
         seconds: taken by reading, finding and writing.
     """
@@ -52,6 +54,7 @@ class Summary:
     objects: int = 0
     broken: list[Broken] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -61,11 +64,12 @@ class Writer(Protocol):
 
     def __init__(self, out: Path): ...
 
-    def add(self, file: str, size: tuple[int, int], objects: Objects) -> None:
+    def add(self, file: str, page: int | None, size: tuple[int, int], objects: Objects) -> None:
         """Adds the objects of a picture.
 
         Args:
             file: its path in the folder of pictures.
+            page: its index in a file of several pictures, otherwise None.
             size: height and width of the picture as it is stored.
             objects: with boxes in pixels of the file.
         """
@@ -87,18 +91,18 @@ class CsvWriter:
         self.files = [open(out / name, "w", **how) for name in names]  # noqa: SIM115
         self.objects, self.counts = map(csv.writer, self.files)
         box = ["x0", "y0", "x1", "y1"]
-        self.objects.writerow(["file", "object", "count", "probability", *box, "score"])
-        self.counts.writerow(["file", "count", "probability", "low", "high"])
+        self.objects.writerow(["file", "page", "object", "count", "probability", *box, "score"])
+        self.counts.writerow(["file", "page", "count", "probability", "low", "high"])
 
-    def add(self, file: str, size: tuple[int, int], objects: Objects) -> None:
+    def add(self, file: str, page: int | None, size: tuple[int, int], objects: Objects) -> None:
         """Adds the objects of a picture."""
         count, probability = objects.number, f"{objects.probability:.4f}"
         file = f"./{file}" if file.startswith(FORMULAS) else file
-        self.counts.writerow([file, count, probability, *objects.interval])
+        self.counts.writerow([file, page, count, probability, *objects.interval])
         boxes, scores = objects.tight_boxes.tolist(), objects.scores.tolist()
         for i, (box, score) in enumerate(zip(boxes, scores, strict=True)):
             numbers = [f"{x:.1f}" for x in box]
-            row = [file, i, count, probability, *numbers, f"{score:.4f}"]
+            row = [file, page, i, count, probability, *numbers, f"{score:.4f}"]
             self.objects.writerow(row)
 
     def close(self) -> None:
@@ -115,9 +119,9 @@ class JsonWriter:
         self.file.write("[")
         self.between = "\n"
 
-    def add(self, file: str, size: tuple[int, int], objects: Objects) -> None:
+    def add(self, file: str, page: int | None, size: tuple[int, int], objects: Objects) -> None:
         """Adds the objects of a picture."""
-        self.file.write(self.between + json.dumps(_as_json(file, size, objects)))
+        self.file.write(self.between + json.dumps(_as_json(file, page, size, objects)))
         self.between = ",\n"
 
     def close(self) -> None:
@@ -135,10 +139,11 @@ class CocoWriter:
         self.images: list[dict[str, Any]] = []
         self.results: list[dict[str, Any]] = []
 
-    def add(self, file: str, size: tuple[int, int], objects: Objects) -> None:
+    def add(self, file: str, page: int | None, size: tuple[int, int], objects: Objects) -> None:
         """Adds the objects of a picture."""
         number, (height, width) = len(self.images) + 1, size
         about = {"id": number, "file_name": file, "width": width, "height": height}
+        about |= {} if page is None else {"page": page}
         self.images.append(about)
         boxes, scores = objects.tight_boxes.tolist(), objects.scores.tolist()
         for (x0, y0, x1, y1), score in zip(boxes, scores, strict=True):
@@ -157,15 +162,18 @@ class CocoWriter:
 WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "json": JsonWriter, "coco": CocoWriter}
 
 
-def _as_json(file: str, size: tuple[int, int], objects: Objects) -> dict[str, Any]:
-    """``file``, ``width``, ``height``, ``count``, ``interval``, ``count_probs`` and ``objects``,
-    each with the fields of `Objects`. Boxes are in pixels of the file; ``z_where`` is of the image
-    that the model read."""
+def _as_json(
+    file: str, page: int | None, size: tuple[int, int], objects: Objects
+) -> dict[str, Any]:
+    """``file``, ``page``, ``width``, ``height``, ``count``, ``interval``, ``count_probs`` and
+    ``objects``, each with the fields of `Objects`. Boxes are in pixels of the file; ``z_where`` is
+    of the image that the model read."""
     names = ("tight_box", "window_box", "score", "z_where", "z_what")
     *fields, probs = objects
     rows = zip(*(values.tolist() for values in fields), strict=True)
     return {
         "file": file,
+        "page": page,
         "width": size[1],
         "height": size[0],
         "count": objects.number,
@@ -205,7 +213,7 @@ def write_predictions(
         raise InputError("out", "must be a new folder (nothing is overwritten)", out)
     files = _files(folder, summary)
     images = _images(air, files, settings, strict, summary)
-    found = tracked(found_in(air, images, settings.crop is not None), "reading", len(files))
+    found = tracked(found_in(air, images, bool(settings.crop)), "reading", len(files))
     root = folder if folder.is_dir() else folder.parent
     try:
         with storage.new_folder(out) as temporary:
@@ -232,9 +240,10 @@ def _write(
             file = read.path.relative_to(root).as_posix()
             summary.images += 1
             summary.objects += objects.number
-            writer.add(file, read.placement.file, in_file(objects, read.placement))
+            writer.add(file, read.page, read.placement.file, in_file(objects, read.placement))
             if draw:
-                _draw(out / "drawn" / _drawn_name(file), read.image, objects)
+                name = file if read.page is None else f"{file}.{read.page}"
+                _draw(out / "drawn" / _drawn_name(name), read.image, objects)
                 sheet += [(read.image, objects)] if len(sheet) < SHEET else []
     if draw:
         pictures = [image / 255 for image, _ in sheet]
@@ -271,9 +280,9 @@ def _images(
     air: AIR, files: list[Path], settings: PictureConfig, strict: bool, summary: Summary
 ) -> Iterator[ReadImage]:
     """The image of each picture. Broken files are added to the summary."""
-    colour = "no" if air.model.config.channels == 1 else "yes"  # as the model was trained
-    config = decided(files, replace(settings, colour=colour))
-    for read in read_images(files, config, air.model.config.image_size):
+    seen = for_these(files, settings, air.model.config.channels)
+    summary.decisions = seen.decisions
+    for read in read_images(files, seen.pictures, air.model.config.image_size):
         if not isinstance(read, Broken):
             yield read
             continue

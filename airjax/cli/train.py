@@ -41,7 +41,7 @@ class Arguments:
     object_size: Annotated[
         str | None,
         arg(
-            metavar="FLOAT|auto",
+            metavar="FLOAT|LOW-HIGH|auto",
             help="Typical size of the objects (their larger side) in pixels, or auto to estimate "
             "it from the images. It sets the prior of the scale and the size of windows.",
             help_behavior_hint="(default: auto; the paper's priors for named data sets)",
@@ -143,7 +143,7 @@ def _train(flags: Any, base: Config, run: Any) -> None:
         try:
             session = Session.begin(
                 name, config, out=flags.out, object_size=flags.object_size,
-                data_dir=flags.data_dir, strict=flags.strict,
+                max_objects=flags.model_steps, data_dir=flags.data_dir, strict=flags.strict,
             )  # fmt: skip
         except InputError as error:
             if error.argument != "data" or flags.pictures is None:

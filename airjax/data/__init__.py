@@ -95,7 +95,7 @@ def load(
     else:
         rule = f"must be one of {', '.join(DATASETS)}, or the path of an .npz file or of a folder"
         raise InputError("data", rule, data)
-    if pictures.crop is None:
+    if not pictures.crop:
         return chosen
     if pictures.crop > min(chosen.image_shape[:2]):
         rule = f"must be at most the images' smaller side, {min(chosen.image_shape[:2])}"

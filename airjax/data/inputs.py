@@ -11,8 +11,9 @@ from jaxtyping import UInt8
 from airjax.config import PictureConfig
 from airjax.data import load, load_folder
 from airjax.data.dataset import as_images
+from airjax.data.decode import Broken
 from airjax.data.files import picture_files
-from airjax.data.folder import Broken, decided, read_images
+from airjax.data.folder import for_these, read_images
 from airjax.errors import InputError
 
 
@@ -39,7 +40,7 @@ def images_of(
     loaded = load_folder(Path(X), pictures, "all")
     for path, why in loaded.broken:
         raise InputError(str(path), f"cannot be read ({why})")
-    return loaded.parts[0].images, loaded.config
+    return loaded.parts[0].images, loaded.survey.pictures
 
 
 def batches_of(
@@ -78,11 +79,12 @@ def batches_of(
 
 def picture_of(path: Path, pictures: PictureConfig, channels: int) -> UInt8[np.ndarray, "H W *C"]:
     """The image in one picture file, of any size; ``channels`` are the model's."""
-    settings = replace(pictures, colour="no" if channels == 1 else "yes", crop=1)  # of any size
-    (read,) = read_images([path], decided([path], settings))
-    if isinstance(read, Broken):
-        raise InputError(str(path), f"cannot be read ({read.why})")
-    return read.image
+    settings = replace(for_these([path], pictures, channels).pictures, crop=1)  # of any size
+    for read in read_images([path], settings):
+        if isinstance(read, Broken):
+            raise InputError(str(path), f"cannot be read ({read.why})")
+        return read.image
+    raise InputError(str(path), "must hold a picture")
 
 
 def number_of(X: Any) -> int | None:
@@ -103,7 +105,7 @@ def _files(X: Any) -> list[Path] | None:
 def _read(
     files: list[Path], pictures: PictureConfig, shape: tuple[int, ...]
 ) -> Iterable[UInt8[np.ndarray, "H W *C"]]:
-    settings = decided(files, replace(pictures, colour="no" if len(shape) == 2 else "yes"))
+    settings = for_these(files, pictures, 1 if len(shape) == 2 else shape[2]).pictures
     for read in read_images(files, settings, (shape[0], shape[1])):
         if isinstance(read, Broken):
             raise InputError(str(read.path), f"cannot be read ({read.why})")

@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from airjax.config import PictureConfig
-from airjax.data.folder import Broken, as_image, is_bright, read_picture
+from airjax.data.decode import Broken, decode
+from airjax.data.folder import for_these
+from airjax.data.signal import as_image
 from airjax.errors import InputError
 
 MAX_BYTES = 10 * 2**20  # a larger file is refused while it arrives
@@ -32,22 +34,19 @@ def uploaded(
         InputError: if it is not a picture, damaged, or larger than ``MAX_PIXELS``.
     """
     try:
-        picture = read_picture(path, MAX_PIXELS)
+        found = decode(path, pictures.pages, MAX_PIXELS)
+        if isinstance(found, Broken):
+            why = found.why.replace(str(path), path.name)
+            raise InputError(path.name, f"cannot be read: {why}")
+        height, width, *channels = shape
+        settings = for_these([path], pictures, channels[0] if channels else 1).pictures
+        if not pictures.crop:
+            settings = replace(settings, size=f"{height}x{width}", scale=None)
+        image = as_image(found[0], settings)
     finally:
         path.unlink(missing_ok=True)
-    if isinstance(picture, Broken):
-        raise InputError(path.name, f"cannot be read: {picture.why.replace(str(path), path.name)}")
-    height, width, *channels = shape
-    invert = pictures.invert
-    if invert == "auto":
-        invert = "yes" if is_bright([picture]) else "no"
-    colour = "yes" if channels == [3] else "no"
-    size = None if pictures.crop is not None else f"{height}x{width}"
-    image = as_image(picture, replace(pictures, invert=invert, colour=colour, size=size))
-    if channels not in ([], [3]):
-        image = np.repeat(image[..., None], channels[0], axis=-1)
-    had, note = picture.grey.shape, ""
-    if size is not None and pictures.size is None and had != (height, width):
+    had, note = found[0].pixels.shape[:2], ""
+    if not pictures.crop and pictures.size is None and had != (height, width):
         scaled = f"scaled from {had[1]} x {had[0]} to the model's {width} x {height} pixels"
         note = f"The picture was {scaled}; airjax predict leaves out such pictures."
     return image, note

@@ -13,17 +13,27 @@ import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from airjax import data
-from airjax.config import Config, TriesConfig
+from airjax.config import Config, ModelConfig, TriesConfig
 from airjax.config_file import to_json
-from airjax.console import console, health_table, report, report_tables, seeds_table
+from airjax.console import (
+    Decision,
+    console,
+    decisions_table,
+    health_table,
+    report,
+    report_tables,
+    seeds_table,
+)
 from airjax.data.cache import keep_programs
 from airjax.data.dataset import Dataset, check_varied
-from airjax.data.folder import Broken
+from airjax.data.decode import Broken
+from airjax.data.survey import Survey
 from airjax.errors import InputError
 from airjax.inference.infer import read
+from airjax.object_size import in_pixels
 from airjax.training import loop, tensorboard
 from airjax.training.health import health, remedy
 from airjax.training.record import RunRecord
@@ -55,6 +65,7 @@ class Session:
         *,
         out: str | Path | None = None,
         object_size: float | str | None = None,
+        max_objects: int | None = None,
         data_dir: Path | None = None,
         strict: bool = False,
     ) -> "Session":
@@ -64,7 +75,8 @@ class Session:
             name: name of a data set, or path of an .npz of images or of a folder of pictures.
             config: settings; those that are ``auto`` or None are decided from the data.
             out: folder for the run, a new one (default: runs/<data>-<time>).
-            object_size: typical larger side of an object in pixels, or "auto".
+            object_size: typical larger side of an object in pixels of the pictures, or "auto".
+            max_objects: T (default: the config's; of a folder of pictures, as many as are seen).
             data_dir: folder with MNIST's files.
             strict: stop at a picture that cannot be read, instead of leaving it out.
 
@@ -77,13 +89,23 @@ class Session:
         config = replace(config, train=replace(config.train, data=str(name)))
         if config.progress.tensorboard:
             tensorboard.check_installed()
-        config, train_data, held_out = _read(config, data_dir, strict)
-        check_varied(train_data.images, "data")
-        config, decisions = resolved(config, train_data.images, object_size)
-        if decisions:
-            report(f"decided from the data: {', '.join(decisions)}")
+        if max_objects is not None:
+            config = replace(config, model=replace(config.model, model_steps=max_objects))
+        read = _read(config, data_dir, strict, _pixels(object_size))
+        check_varied(read.train.images, "data")
+        config, seen = read.config, read.survey
+        decisions = [] if seen is None else list(seen.decisions)
+        undecided = max_objects is None and config.model.model_steps == ModelConfig.model_steps
+        if seen is not None and seen.max_objects is not None and undecided:
+            config = replace(config, model=replace(config.model, model_steps=seen.max_objects))
+            decisions.append(Decision("most objects", str(seen.max_objects), "--max-objects"))
+        estimated = None if seen is None else seen.image_object_size
+        size = object_size if estimated is None or object_size is None else estimated
+        config, more = resolved(config, read.train.images, size, estimated)
+        if decisions or more:
+            console.print(decisions_table([*decisions, *more]))
         run = Run.create(config, None if out is None else Path(out))
-        return cls(run, train_data, held_out)
+        return cls(run, read.train, read.held_out)
 
     @classmethod
     def resume(
@@ -115,7 +137,8 @@ class Session:
             place = str(moved_to) if named else os.path.abspath(moved_to)
             config = replace(config, train=replace(config.train, data=place))
         try:
-            session = cls(replace(opened, config=config), *_read(config, data_dir, strict)[1:])
+            read = _read(config, data_dir, strict)
+            session = cls(replace(opened, config=config), read.train, read.held_out)
         except InputError as error:
             if error.argument != "data" or moved_to is not None:
                 raise
@@ -230,23 +253,51 @@ class Session:
             report(f"picture    {path}")
 
 
-def _read(config: Config, data_dir: Path | None, strict: bool) -> tuple[Config, Dataset, Dataset]:
-    """The images to train on and those held out, and the settings with all decided that concerns
-    picture files."""
+class Read(NamedTuple):
+    """What `_read` read.
+
+    Attributes:
+        config: with all decided that concerns picture files.
+        train: images to train on.
+        held_out: images that the training is evaluated on.
+        survey: of the pictures; None for other data.
+    """
+
+    config: Config
+    train: Dataset
+    held_out: Dataset
+    survey: Survey | None
+
+
+def _read(
+    config: Config, data_dir: Path | None, strict: bool, object_size: float | None = None
+) -> Read:
     name, pictures = config.train.data, config.pictures
     if name in data.DATASETS or not Path(name).is_dir():
         parts: list[Any] = [data.load(name, part, data_dir, pictures) for part in ("train", "test")]
-        return config, parts[0], parts[1]
-    parts, pictures, broken, passed_over = data.load_folder(Path(name), pictures, "train", "test")
-    for line in passed_over:
-        report(line)
-    report_broken(broken, strict)
-    number, kind = sum(map(len, parts)), "crops" if pictures.crop else "pictures"
-    report(
-        f"{number} {kind}; inverted: {pictures.invert} (--invert); "
-        f"in colour: {pictures.colour} (--colour)"
+        return Read(config, parts[0], parts[1], None)
+    background = config.model.background
+    loaded = data.load_folder(
+        Path(name), pictures, "train", "test", background=background, object_size=object_size
     )
-    return replace(config, pictures=pictures), parts[0], parts[1]
+    for line in loaded.passed_over:
+        report(line)
+    report_broken(loaded.broken, strict)
+    config = replace(config, pictures=loaded.survey.pictures)
+    if loaded.survey.background == "local":  # subtracted before the model sees the pictures
+        config = replace(config, model=replace(config.model, background="none"))
+    number, kind = sum(map(len, loaded.parts)), "crops" if config.pictures.crop else "pictures"
+    report(f"{number} {kind} of {Path(name).name}")
+    train, held_out = loaded.parts
+    return Read(config, train, held_out, loaded.survey)
+
+
+def _pixels(object_size: Any) -> float | None:
+    """The size of objects if it is given as a number; `airjax.object_size.fitted` checks it."""
+    try:
+        return in_pixels(object_size)
+    except (TypeError, ValueError):
+        return None
 
 
 def report_broken(broken: list[Broken], strict: bool) -> None:

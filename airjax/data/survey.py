@@ -1,0 +1,323 @@
+"""What a sample of pictures shows: how they become images, and how large their objects are.
+
+Everything that is ``auto`` in the settings of pictures is decided here, once, without labels.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from airjax.config import Background, PictureConfig
+from airjax.console import Decision
+from airjax.data.decode import Broken, Frame, decode
+from airjax.data.signal import (
+    BRIGHT,
+    Levels,
+    brightness,
+    extremes,
+    peak,
+    scaled,
+    without_background,
+)
+from airjax.data.signal import channel as channel_of
+from airjax.errors import InputError
+from airjax.object_size import Sizes, sizes
+
+SAMPLED = 20  # pictures that decide
+COARSE = 200  # pixels on the smaller side that tell a bright background
+LOOKED_AT = 512  # pixels of a sampled picture on a side; its middle is looked at
+COLOURFUL = 0.1, 1e-3  # least difference of a pixel's channels, and least share of such pixels
+ALONE = 0.35  # a channel has the signal if the others have less than this share of its contrast
+UNSURE = 0.1  # brightness of a background that is neither dark nor bright
+DIFFER = 0.05  # share of pictures of the other polarity from which each decides for itself
+VARY = 2.0  # ratio of the peaks of pictures from which each has its own levels
+FULL = 0.97  # a peak above this share of white needs no stretching
+UNEVEN = 0.05  # of white: a background that varies more is subtracted
+OBJECTS = 2.5  # side of the opening that finds the background, in objects
+WORKING = 20.0, 16.0  # objects above so many pixels are read at a scale at which they have so many
+CROP = 3.0  # side of a crop, in objects
+WIDE = 12.0  # objects this many times smaller than the pictures are read in crops
+LEAST_CROP, MOST_CROP = 24, 64
+MOST_OBJECTS = 10  # in a crop
+
+
+class Survey(NamedTuple):
+    """What was decided from a sample of pictures.
+
+    Attributes:
+        pictures: settings, with everything decided.
+        background: of the model, or "local" if it is subtracted from each picture.
+        sizes: of the objects in pixels of the file; None where nothing was found.
+        decisions: what was decided, with its flags.
+    """
+
+    pictures: PictureConfig
+    background: Background
+    sizes: Sizes | None
+    decisions: list[Decision]
+
+    @property
+    def image_object_size(self) -> float | None:
+        """The typical size of an object in pixels of the images."""
+        if self.sizes is None:
+            return None
+        scale = self.pictures.scale
+        return self.sizes.typical * (1.0 if scale is None else scale)
+
+    @property
+    def max_objects(self) -> int | None:
+        """The number of objects that an image shows, with room; None where nothing was found."""
+        if self.sizes is None:
+            return None
+        if not self.pictures.crop:
+            return int(np.clip(self.sizes.most + 1, 3, MOST_OBJECTS))
+        scale = 1.0 if self.pictures.scale is None else self.pictures.scale
+        mean = self.sizes.density * (self.pictures.crop / scale) ** 2
+        return int(np.clip(np.ceil(mean + 2 * np.sqrt(mean) + 1), 3, MOST_OBJECTS))
+
+
+class Sample(NamedTuple):
+    """Some of the pictures.
+
+    Attributes:
+        middles: the middle of each.
+        coarse: a few of the pixels of all of each.
+        shapes: height and width of each.
+    """
+
+    middles: list[Frame]
+    coarse: list[Frame]
+    shapes: list[tuple[int, ...]]
+
+
+def sample(files: Sequence[Path], pages: str) -> Sample:
+    """Some of the pictures, drawn at random (always the same ones): files may be of two kinds in
+    turn.
+
+    Raises:
+        InputError: if none can be read.
+    """
+    order = np.random.RandomState(0).permutation(len(files))
+    middles, coarse, shapes = list[Frame](), list[Frame](), list[tuple[int, ...]]()
+    broken: Broken | None = None
+    for i in order.tolist():
+        found = decode(files[i], pages)
+        if isinstance(found, Broken):
+            broken = broken or found
+            continue
+        some = found[:: max(1, len(found) // 4)][:4]  # of many pages, a few
+        shapes += [frame.pixels.shape[:2] for frame in some]
+        middles += [_middle(frame) for frame in some]
+        coarse += [_thinned(frame) for frame in some]
+        if len(middles) >= SAMPLED:
+            break
+    if not middles and broken is not None:
+        raise InputError(str(broken.path), f"cannot be read ({broken.why})")
+    return Sample(middles[:SAMPLED], coarse[:SAMPLED], shapes[:SAMPLED])
+
+
+def survey(
+    files: Sequence[Path],
+    pictures: PictureConfig,
+    background: Background = "none",
+    object_size: float | None = None,
+    size_matters: bool = True,
+) -> Survey:
+    """Decides everything that is open.
+
+    Args:
+        files: of pictures.
+        pictures: settings; what is given is kept.
+        background: of the model; "auto" and "local" are decided here.
+        object_size: in pixels of the file, if it is given.
+        size_matters: whether the size of objects, and what depends on it, is decided.
+    """
+    frames, coarse, shapes = sample(files, pictures.pages)
+    decisions: list[Decision] = []
+
+    def decided(what: str, value: object, flag: str) -> None:
+        decisions.append(Decision(what, str(value), flag))
+
+    pages = Counter("each page" if f.page is not None else "one page" for f in frames)
+    if pages["each page"]:
+        decided("pages", "each is a picture", "--pages")
+    if pictures.channel == "auto":
+        pictures = replace(pictures, channel=find_channel(frames))
+    decided("channel", pictures.channel, "--channel")
+    if pictures.invert == "auto":
+        pictures = replace(pictures, invert=find_polarity(coarse, pictures.channel))
+    decided("dark on bright", pictures.invert, "--invert")
+    if not size_matters:
+        return Survey(with_levels(frames, pictures, decided), background, None, decisions)
+    found = sizes([_bytes(_grey(scaled(frame, _whole(pictures), None))) for frame in frames])
+    size = object_size if object_size is not None or found is None else found.typical
+    if size is not None and background in ("auto", "local"):
+        pictures, found = _local_background(frames, pictures, size, found, background == "local")
+        if pictures.local_background is not None:
+            background = "local"
+            decided("background", "local: subtracted from each picture", "--background")
+            size = size if object_size is not None or found is None else found.typical
+    pictures = with_levels(frames, pictures, decided)
+    if size is not None:
+        if object_size is None and found is not None:
+            text = f"{size:.0f} pixels ({found.low:.0f} to {found.high:.0f})"
+            decided("object size", text, "--object-size")
+        found = found._replace(typical=size) if found else Sizes(size, size, size, 0.0, 0)
+    if found is not None:  # of whole pictures
+        area = max(map(math.prod, shapes))
+        found = found._replace(most=max(found.most, round(found.density * area)))
+    most = 0 if found is None else found.most
+    pictures = with_sizes(shapes, pictures, size, most, decided)
+    return Survey(pictures, background, found, decisions)
+
+
+def _local_background(
+    frames: Sequence[Frame],
+    pictures: PictureConfig,
+    size: float,
+    found: Sizes | None,
+    always: bool,
+) -> tuple[PictureConfig, Sizes | None]:
+    """The settings, with a local background if it is uneven; and the sizes without it."""
+    scale = min(1.0, WORKING[1] / size)  # coarse enough
+    small = replace(_whole(pictures), scale=scale if scale < 1 else None)
+    values = [scaled(frame, small, None) for frame in frames]
+    rest = [without_background(value, OBJECTS * size * scale) for value in values]
+    uneven = np.median([np.percentile(a - b, 95) for a, b in zip(values, rest, strict=True)])
+    if not always and uneven <= UNEVEN:
+        return pictures, found
+    again = sizes([_bytes(_grey(value)) for value in rest])
+    if again is not None:
+        typical, low, high, density, most = again
+        found = Sizes(typical / scale, low / scale, high / scale, density * scale**2, most)
+    return replace(pictures, local_background=round(OBJECTS * size, 1)), found
+
+
+def find_channel(frames: Sequence[Frame]) -> str:
+    """The channel of the signal, as its number; "colour" if several have it; "grey"."""
+    several = [frame for frame in frames if frame.pixels.ndim == 3]
+    if not several:
+        return "grey"
+    contrasts, colourful = [], False
+    for frame in several:
+        values = channel_of(frame, "all")
+        levels = [extremes(values[..., c], frame.alpha) for c in range(values.shape[-1])]
+        contrasts.append([white - black for black, white, _ in levels])
+        spread, share = COLOURFUL
+        seen = np.ptp(values, axis=-1) * (1 if frame.alpha is None else frame.alpha)
+        white = max(max(level.white for level in levels), 1e-6)
+        colourful |= bool((seen > spread * white).mean() > share)
+    number = Counter(map(len, contrasts)).most_common(1)[0][0]
+    mean = np.median([each for each in contrasts if len(each) == number], axis=0)
+    if not colourful:
+        return "grey"
+    best = int(np.argmax(mean))
+    if np.delete(mean, best).max() < ALONE * mean[best]:
+        return str(best)
+    return "colour" if several[0].is_colour and number == 3 else "max"
+
+
+def find_polarity(frames: Sequence[Frame], channel: str) -> str:
+    """Whether objects are dark on bright: "yes", "no", or "picture" where pictures differ."""
+    found = [brightness(channel_of(frame, channel), frame.alpha) for frame in frames]
+    bright = sum(each > BRIGHT + UNSURE for each in found)
+    dark = sum(each < BRIGHT - UNSURE for each in found)
+    if min(bright, dark) > DIFFER * len(found):
+        return "picture"
+    return "yes" if np.median(found) > BRIGHT else "no"
+
+
+def with_levels(
+    frames: Sequence[Frame], pictures: PictureConfig, decided: Callable[..., None]
+) -> PictureConfig:
+    """The settings with the levels of intensities decided."""
+    each = [extremes(channel_of(frame, pictures.channel), frame.alpha) for frame in frames]
+    white_of_type = max(frame.white for frame in frames)
+    black, white = (float(np.median(level)) for level in list(zip(*each, strict=True))[:2])
+    white = white if white > black else black + 1e-6
+    common = Levels(black, white)
+    peaks, side = [], pictures.local_background
+    scale = 1.0 if side is None else min(1.0, OBJECTS * WORKING[1] / side)
+    small = replace(_whole(pictures), scale=scale if scale < 1 else None)
+    for frame in frames:
+        value = scaled(frame, small, common)
+        if side is not None:
+            value = without_background(value, side * scale)
+        found = peak(value)
+        if found is not None:
+            peaks.append(found)
+    gain = float(np.median(peaks)) if peaks else 1.0
+    normalise = pictures.normalise
+    if normalise == "auto":
+        vary = len(peaks) > 2 and np.percentile(peaks, 90) > VARY * np.percentile(peaks, 10)
+        dark = black <= (1 - FULL) * white_of_type
+        top = (black + gain * (white - black)) / white_of_type
+        as_is = pictures.local_background is None and dark and top >= FULL
+        if pictures.invert == "yes":  # the background is to become black, the objects white
+            as_is = white >= FULL * white_of_type and gain * (white - black) >= FULL * white_of_type
+        normalise = "none" if as_is and top <= 1.01 else "picture" if vary else "folder"
+    levels = (black, white, gain) if normalise == "folder" else None
+    pictures = replace(pictures, normalise=normalise, levels=levels, white_of_type=white_of_type)
+    text = normalise if levels is None else (
+        f"{normalise}: {black:.4g} becomes black, {black + gain * (white - black):.4g} white"
+    )  # fmt: skip
+    decided("intensities", text, "--normalise")
+    return pictures
+
+
+def with_sizes(
+    shapes: Sequence[tuple[int, ...]],
+    pictures: PictureConfig,
+    size: float | None,
+    most: int,
+    decided: Callable[..., None],
+) -> PictureConfig:
+    """The settings with working scale and crops decided."""
+    if pictures.size is not None or size is None:
+        return replace(pictures, crop=pictures.crop or 0)
+    if pictures.scale is None and size > WORKING[0]:
+        pictures = replace(pictures, scale=round(WORKING[1] / size, 4))
+    scale = 1.0 if pictures.scale is None else pictures.scale
+    if scale != 1.0:
+        decided("working scale", f"{scale:.3g} (objects of {size * scale:.0f} pixels)", "--scale")
+    if pictures.crop is None:
+        smaller = min(map(min, shapes)) * scale
+        wide = most >= MOST_OBJECTS or smaller > WIDE * size * scale or len(set(shapes)) > 1
+        crop = int(np.clip(round(CROP * size * scale), LEAST_CROP, MOST_CROP))
+        pictures = replace(pictures, crop=min(crop, int(smaller)) if wide else 0)
+    decided("images", f"crops of {pictures.crop}" if pictures.crop else "whole pictures", "--crop")
+    return pictures
+
+
+def _middle(frame: Frame) -> Frame:
+    """The middle of a large picture."""
+    height, width = frame.pixels.shape[:2]
+    top, left = (max(0, (side - LOOKED_AT) // 2) for side in (height, width))
+    part = slice(top, top + LOOKED_AT), slice(left, left + LOOKED_AT)
+    alpha = None if frame.alpha is None else frame.alpha[part]
+    return frame._replace(pixels=frame.pixels[part].copy(), alpha=alpha)
+
+
+def _thinned(frame: Frame) -> Frame:
+    """Every n-th pixel of a large picture."""
+    n = max(1, min(frame.pixels.shape[:2]) // COARSE)
+    alpha = None if frame.alpha is None else frame.alpha[::n, ::n]
+    return frame._replace(pixels=frame.pixels[::n, ::n].copy(), alpha=alpha)
+
+
+def _whole(pictures: PictureConfig) -> PictureConfig:
+    """The settings at the scale of the file."""
+    return replace(pictures, size=None, scale=None)
+
+
+def _grey(value: np.ndarray) -> np.ndarray:
+    return value.max(-1) if value.ndim == 3 else value
+
+
+def _bytes(value: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(value, 0, 1) * 255).astype(np.uint8)
