@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 
 from airjax.air import AIR
 from airjax.cli.main import main
-from airjax.cli.predictions import WRITERS
+from airjax.cli.writers import WRITERS
 from airjax.config import Config, PictureConfig, TrainConfig
 from airjax.data.folder import read_images
 from airjax.data.placement import Placement
@@ -60,11 +60,11 @@ def test_boxes_end_where_the_picture_ends():
     np.testing.assert_array_equal(padded.in_file(boxes, clipped=False), [[40, -40, 240, 72]])
 
 
-def finds_what_is_bright(air, images):
+def finds_what_is_bright(air, images, batch_size):
     """Stands for a model that finds exactly what is there."""
     for image in images:
         box = bright(image)
-        nothing = np.zeros((1, 0), np.float32)
+        nothing = np.zeros((1, 2), np.float32)
         yield [Objects(box, box, np.ones(1), nothing, nothing, np.float32([0, 1]))]
 
 

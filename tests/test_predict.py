@@ -57,7 +57,25 @@ def test_predictions_as_tables(run, folder, tmp_path, capsys):
     for row in counts:
         assert sum(o["file"] == row["file"] for o in objects) == int(row["count"])
     assert objects and list(objects[0]) == (
-        ["file", "page", "object", "count", "probability", "x0", "y0", "x1", "y1", "score"]
+        [
+            "file",
+            "page",
+            "object",
+            "count",
+            "probability",
+            "x0",
+            "y0",
+            "x1",
+            "y1",
+            "score",
+            "x",
+            "y",
+            "area",
+            "mean",
+            "total",
+            "eccentricity",
+            "at_edge",
+        ]
     )
     for row in objects:
         assert 0 <= float(row["score"]) <= 1 and float(row["x1"]) > float(row["x0"])
@@ -123,7 +141,7 @@ def test_mistakes_of_predict(run, folder, tmp_path, capsys):
 def test_an_interruption_leaves_nothing_that_looks_like_a_result(
     error, status, run, folder, tmp_path, monkeypatch, capsys
 ):
-    from airjax.cli import predictions
+    from airjax.cli import writers
 
     def fails(self, *picture):
         if self.written == 3:
@@ -131,11 +149,11 @@ def test_an_interruption_leaves_nothing_that_looks_like_a_result(
         self.written += 1
         add(self, *picture)
 
-    add = predictions.CsvWriter.add
+    add = writers.CsvWriter.add
     line = f"predict {run} {folder} --out {tmp_path}/out --draw".split()
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
-        patch.setattr(predictions.CsvWriter, "written", 0, raising=False)
-        patch.setattr(predictions.CsvWriter, "add", fails)
+        patch.setattr(writers.CsvWriter, "written", 0, raising=False)
+        patch.setattr(writers.CsvWriter, "add", fails)
         main(line)
     assert end.value.code == status
     assert not [path.name for path in tmp_path.iterdir() if "out" in path.name]

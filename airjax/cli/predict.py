@@ -1,5 +1,7 @@
 """The command ``airjax predict``."""
 
+import math
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,13 +11,22 @@ from airjax.checks import a_seed, at_least_1
 from airjax.cli.runs import RunPath, trained
 from airjax.errors import InputError
 
+Format = Literal["csv", "parquet", "json", "coco", "masks", "rois", "geojson"]
+FOUND = Path("found")  # folder of results unless another one is given
+
 
 def predict(
     run: RunPath,
     folder: Annotated[Positional[Path], arg(metavar="PICTURES")],
-    out: Annotated[Path, arg(metavar="PATH")],
-    format: Literal["csv", "json", "coco"] = "csv",
+    out: Annotated[
+        Path | None, arg(metavar="PATH", help_behavior_hint="(default: found/<pictures>-<time>)")
+    ] = None,
+    format: tuple[Format, ...] = ("csv",),
     draw: bool = False,
+    threshold: float = 0.0,
+    min_size: float = 0.0,
+    max_size: float = math.inf,
+    exclude_edges: bool = False,
     strict: bool = False,
     num_paths: int = 5,
     second_look: bool = False,
@@ -29,9 +40,14 @@ def predict(
         run: Folder of the run whose model is used; last is the newest one.
         folder: Folder of pictures (and folders below it), or one picture.
         out: Folder for the results, a new one, outside of the folder of pictures.
-        format: csv is objects.csv and counts.csv; json is everything; coco is detection results and
-            the list of images that they belong to.
+        format: One or several. csv and parquet are tables of objects and of counts; json is
+            everything; coco is detection results and the list of images that they belong to; masks
+            are label images; rois are zips for Fiji's ROI manager; geojson is for QuPath.
         draw: Also draw each picture with the boxes of its objects, and a contact sheet.
+        threshold: Leave out objects with a lower score.
+        min_size: Leave out objects whose larger side is smaller, in pixels.
+        max_size: Leave out objects whose larger side is larger, in pixels.
+        exclude_edges: Leave out objects that touch the border of the picture.
         strict: Stop at a picture that cannot be read, instead of leaving it out.
         num_paths: K, the paths of the guide that counts are averaged over.
         second_look: Check whether one of the objects found is two, by how well the model explains
@@ -39,9 +55,10 @@ def predict(
         seed: Of the guide's samples.
     """
     from airjax.air import AIR
-    from airjax.cli.predictions import write_predictions
+    from airjax.cli.predictions import Kept, write_predictions
     from airjax.console import console, decisions_table, report
     from airjax.data.files import check_outside
+    from airjax.training.runs import unused
     from airjax.training.session import report_broken
 
     at_least_1(num_paths=num_paths)
@@ -51,8 +68,13 @@ def predict(
     air = AIR.of(*found.load(), num_paths, second_look, seed)
     if not folder.exists():
         raise InputError("folder", "must be a folder of pictures, or a picture", folder)
+    if out is None:
+        name = f"{folder.resolve().stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+        out = unused(FOUND, name)
     check_outside(out, folder)
-    summary = write_predictions(air, folder, found.config.pictures, out, format, draw, strict)
+    kept = Kept(threshold, min_size, max_size, exclude_edges)
+    pictures = found.config.pictures
+    summary = write_predictions(air, folder, pictures, out, format, draw, strict, kept)
     if summary.decisions:
         console.print(decisions_table(summary.decisions))
     for line in summary.passed_over:

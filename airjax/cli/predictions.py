@@ -1,39 +1,32 @@
-"""Predictions as files that other tools read: tables, JSON, COCO; and drawings.
-
-A further format is a class with the methods of `Writer`, and an entry in ``WRITERS``.
-"""
+"""Reads the pictures of a folder with a model, and writes what it finds to a new folder."""
 
 import contextlib
-import csv
-import hashlib
-import json
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
-import airjax
 from airjax import storage
 from airjax.air import AIR
+from airjax.cli.writers import WRITERS, Picture
 from airjax.config import PictureConfig
 from airjax.console import Decision, tracked
 from airjax.data.decode import Broken
 from airjax.data.files import picture_files
 from airjax.data.folder import ReadImage, for_these, read_images
 from airjax.data.placement import Placement
+from airjax.data.signal import channel
 from airjax.errors import InputError
 from airjax.inference import plots
+from airjax.inference.regions import Region, regions
 from airjax.inference.results import Objects
+from airjax.inference.tiles import poisson_binomial
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how the formulas of spreadsheets begin
-LONGEST = 255  # bytes of a file's name
-CATEGORY = 1  # COCO's category of all objects: they have no classes here
 SHEET = 50  # pictures on a contact sheet
 ZOOM, LARGE = 4, 1000  # drawings are enlarged at most this much, and to this many pixels
+AHEAD = 64  # pictures in memory
 
 
 @dataclass
@@ -59,128 +52,40 @@ class Summary:
     seconds: float = 0.0
 
 
-class Writer(Protocol):
-    """Writes the objects of pictures to a folder, one picture at a time."""
+@dataclass(frozen=True)
+class Kept:
+    """Which of the objects that were found are written.
 
-    def __init__(self, out: Path): ...
-
-    def add(self, file: str, page: int | None, size: tuple[int, int], objects: Objects) -> None:
-        """Adds the objects of a picture.
-
-        Args:
-            file: its path in the folder of pictures.
-            page: its index in a file of several pictures, otherwise None.
-            size: height and width of the picture as it is stored.
-            objects: with boxes in pixels of the file.
-        """
-
-    def close(self) -> None:
-        """Completes the files."""
-
-
-class CsvWriter:
-    """``objects.csv``, a row an object, and ``counts.csv``, a row a picture.
-
-    Names are written byte for byte. A name that a spreadsheet would take for a formula gets ``./``
-    in front: it is still the path of the file.
+    Attributes:
+        threshold: least score.
+        min_size: least larger side in pixels of the file.
+        max_size: largest larger side.
+        exclude_edges: leave out objects that touch the border of the picture.
     """
 
-    def __init__(self, out: Path):
-        names = ("objects.csv", "counts.csv")
-        how: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-        self.files = [open(out / name, "w", **how) for name in names]  # noqa: SIM115
-        self.objects, self.counts = map(csv.writer, self.files)
-        box = ["x0", "y0", "x1", "y1"]
-        self.objects.writerow(["file", "page", "object", "count", "probability", *box, "score"])
-        self.counts.writerow(["file", "page", "count", "probability", "low", "high"])
+    threshold: float = 0.0
+    min_size: float = 0.0
+    max_size: float = float("inf")
+    exclude_edges: bool = False
 
-    def add(self, file: str, page: int | None, size: tuple[int, int], objects: Objects) -> None:
-        """Adds the objects of a picture."""
-        count, probability = objects.number, f"{objects.probability:.4f}"
-        file = f"./{file}" if file.startswith(FORMULAS) else file
-        self.counts.writerow([file, page, count, probability, *objects.interval])
-        boxes, scores = objects.tight_boxes.tolist(), objects.scores.tolist()
-        for i, (box, score) in enumerate(zip(boxes, scores, strict=True)):
-            numbers = [f"{x:.1f}" for x in box]
-            row = [file, page, i, count, probability, *numbers, f"{score:.4f}"]
-            self.objects.writerow(row)
-
-    def close(self) -> None:
-        """Completes the files."""
-        for file in self.files:
-            file.close()
-
-
-class JsonWriter:
-    """``predictions.json``: a list with everything, a picture an entry."""
-
-    def __init__(self, out: Path):
-        self.file = open(out / "predictions.json", "w")  # noqa: SIM115
-        self.file.write("[")
-        self.between = "\n"
-
-    def add(self, file: str, page: int | None, size: tuple[int, int], objects: Objects) -> None:
-        """Adds the objects of a picture."""
-        self.file.write(self.between + json.dumps(_as_json(file, page, size, objects)))
-        self.between = ",\n"
-
-    def close(self) -> None:
-        """Completes the file."""
-        self.file.write("\n]\n")
-        self.file.close()
-
-
-class CocoWriter:
-    """``coco_results.json``, COCO's detection results, and ``coco_images.json``, the data set that
-    their image ids belong to."""
-
-    def __init__(self, out: Path):
-        self.out = out
-        self.images: list[dict[str, Any]] = []
-        self.results: list[dict[str, Any]] = []
-
-    def add(self, file: str, page: int | None, size: tuple[int, int], objects: Objects) -> None:
-        """Adds the objects of a picture."""
-        number, (height, width) = len(self.images) + 1, size
-        about = {"id": number, "file_name": file, "width": width, "height": height}
-        about |= {} if page is None else {"page": page}
-        self.images.append(about)
-        boxes, scores = objects.tight_boxes.tolist(), objects.scores.tolist()
-        for (x0, y0, x1, y1), score in zip(boxes, scores, strict=True):
-            found = {"image_id": number, "category_id": CATEGORY, "score": score}
-            self.results.append(found | {"bbox": [x0, y0, x1 - x0, y1 - y0]})
-
-    def close(self) -> None:
-        """Writes the files."""
-        categories = [{"id": CATEGORY, "name": "object"}]
-        about = {"description": f"read by airjax {airjax.__version__}"}
-        images = {"info": about, "images": self.images, "categories": categories, "annotations": []}
-        (self.out / "coco_images.json").write_text(json.dumps(images) + "\n")
-        (self.out / "coco_results.json").write_text(json.dumps(self.results) + "\n")
-
-
-WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "json": JsonWriter, "coco": CocoWriter}
-
-
-def _as_json(
-    file: str, page: int | None, size: tuple[int, int], objects: Objects
-) -> dict[str, Any]:
-    """``file``, ``page``, ``width``, ``height``, ``count``, ``interval``, ``count_probs`` and
-    ``objects``, each with the fields of `Objects`. Boxes are in pixels of the file; ``z_where`` is
-    of the image that the model read."""
-    names = ("tight_box", "window_box", "score", "z_where", "z_what")
-    *fields, probs = objects
-    rows = zip(*(values.tolist() for values in fields), strict=True)
-    return {
-        "file": file,
-        "page": page,
-        "width": size[1],
-        "height": size[0],
-        "count": objects.number,
-        "interval": list(objects.interval),
-        "count_probs": probs.tolist(),
-        "objects": [dict(zip(names, row, strict=True)) for row in rows],
-    }
+    def of(self, objects: Objects, found: list[Region]) -> tuple[Objects, list[Region]]:
+        """The objects and regions that are kept. If some are not, the distribution of the count is
+        that of independent objects with their scores."""
+        boxes = objects.tight_boxes
+        sides = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0.0)
+        at_edge = np.array([region.at_edge for region in found], bool)
+        kept = (
+            (objects.scores >= self.threshold)
+            & (sides >= self.min_size)
+            & (sides <= self.max_size)
+            & ~(at_edge & self.exclude_edges)
+        )
+        if kept.all():
+            return objects, found
+        names = Objects._fields[:-1]
+        chosen = objects._replace(**{name: getattr(objects, name)[kept] for name in names})
+        chosen = chosen._replace(count_probs=poisson_binomial(chosen.scores))
+        return chosen, [region for region, keep in zip(found, kept, strict=True) if keep]
 
 
 def write_predictions(
@@ -188,9 +93,10 @@ def write_predictions(
     folder: Path,
     settings: PictureConfig,
     out: Path,
-    format: str,
+    formats: tuple[str, ...],
     draw: bool = False,
     strict: bool = False,
+    kept: Kept | None = None,
 ) -> Summary:
     """Finds the objects in the pictures of a folder and writes them to a new folder, which is
     complete or not there. Pictures of another size than the model's count as broken.
@@ -200,9 +106,10 @@ def write_predictions(
         folder: of pictures, or one picture.
         settings: how pictures become images. With ``crop`` they are read in tiles.
         out: the new folder.
-        format: csv, json or coco.
+        formats: keys of `airjax.cli.writers.WRITERS`.
         draw: also write drawings.
         strict: stop at the first broken file.
+        kept: which objects are written (default: all).
 
     Raises:
         InputError: if ``out`` exists or cannot be written, a picture is broken and ``strict``
@@ -211,13 +118,18 @@ def write_predictions(
     begin, summary = time.perf_counter(), Summary()
     if out.exists():
         raise InputError("out", "must be a new folder (nothing is overwritten)", out)
-    files = _files(folder, summary)
-    images = _images(air, files, settings, strict, summary)
-    found = tracked(found_in(air, images, bool(settings.crop)), "reading", len(files))
+    found = picture_files(folder, "folder")
+    summary.passed_over = found.report()
+    seen = for_these(found.files, settings, air.model.config.channels)
+    summary.decisions = seen.decisions
+    images = _images(air, found.files, seen.pictures, strict, summary)
+    read = tracked(found_in(air, images, bool(settings.crop)), "reading", len(found.files))
     root = folder if folder.is_dir() else folder.parent
+    name = seen.pictures.channel
+    pictures = (_picture(air, each, objects, root, name, kept or Kept()) for each, objects in read)
     try:
         with storage.new_folder(out) as temporary:
-            _write(found, root, temporary, format, draw, summary)
+            _write(pictures, temporary, formats, draw, summary)
     except OSError as error:
         raise InputError("out", f"cannot be written ({error.strerror or error})", out) from None
     summary.paths = sorted(out.iterdir())
@@ -225,41 +137,42 @@ def write_predictions(
     return summary
 
 
+def _picture(
+    air: AIR, read: ReadImage, objects: Objects, root: Path, name: str, kept: Kept
+) -> tuple[Picture, ReadImage, Objects]:
+    """What is written of a picture, its image, and the objects in pixels of the image."""
+    values = channel(read.frame, name)
+    all_of_it = regions(air.model, objects, read.placement, values)
+    chosen, some = kept.of(in_file(objects, read.placement), all_of_it)
+    file = read.path.relative_to(root).as_posix()
+    picture = Picture(file, read.frame.page, read.placement.file, chosen, some)
+    return picture, read, kept.of(objects, all_of_it)[0] if kept != Kept() else objects
+
+
 def _write(
-    found: Iterable[tuple[ReadImage, Objects]],
-    root: Path,
+    pictures: Iterable[tuple[Picture, ReadImage, Objects]],
     out: Path,
-    format: str,
+    formats: tuple[str, ...],
     draw: bool,
     summary: Summary,
 ) -> None:
     """Writes what was found, one picture after the other."""
     sheet: list[tuple[np.ndarray, Objects]] = []
-    with contextlib.closing(WRITERS[format](out)) as writer:
-        for read, objects in found:
-            file = read.path.relative_to(root).as_posix()
+    with contextlib.ExitStack() as stack:
+        made = [WRITERS[format](out) for format in dict.fromkeys(formats)]
+        writers = [stack.enter_context(contextlib.closing(writer)) for writer in made]
+        for picture, read, objects in pictures:
             summary.images += 1
-            summary.objects += objects.number
-            writer.add(file, read.page, read.placement.file, in_file(objects, read.placement))
+            summary.objects += picture.objects.number
+            for writer in writers:
+                writer.add(picture)
             if draw:
-                name = file if read.page is None else f"{file}.{read.page}"
-                _draw(out / "drawn" / _drawn_name(name), read.image, objects)
+                _draw(out / "drawn" / picture.file_named(".png"), read.image, objects)
                 sheet += [(read.image, objects)] if len(sheet) < SHEET else []
     if draw:
-        pictures = [image / 255 for image, _ in sheet]
-        figure = plots.images(pictures, [objects.tight_boxes for _, objects in sheet])
+        images = [image / 255 for image, _ in sheet]
+        figure = plots.images(images, [objects.tight_boxes for _, objects in sheet])
         plots.save(figure, out / "contact_sheet.png")
-
-
-def _drawn_name(file: str) -> str:
-    """The path of a drawing: a.png and a.jpg have different ones; a name that would become too long
-    is cut, with a hash."""
-    path = Path(f"{file}.png")
-    name = os.fsencode(path.name)
-    if len(name) <= LONGEST:
-        return str(path)
-    digest = hashlib.sha256(name).hexdigest()[:16]
-    return str(path.with_name(f"{path.name[:60]}-{digest}.png"))
 
 
 def in_file(objects: Objects, placement: Placement) -> Objects:
@@ -270,19 +183,11 @@ def in_file(objects: Objects, placement: Placement) -> Objects:
     )
 
 
-def _files(folder: Path, summary: Summary) -> list[Path]:
-    found = picture_files(folder, "folder")
-    summary.passed_over = found.report()
-    return found.files
-
-
 def _images(
-    air: AIR, files: list[Path], settings: PictureConfig, strict: bool, summary: Summary
+    air: AIR, files: list[Path], config: PictureConfig, strict: bool, summary: Summary
 ) -> Iterator[ReadImage]:
     """The image of each picture. Broken files are added to the summary."""
-    seen = for_these(files, settings, air.model.config.channels)
-    summary.decisions = seen.decisions
-    for read in read_images(files, seen.pictures, air.model.config.image_size):
+    for read in read_images(files, config, air.model.config.image_size):
         if not isinstance(read, Broken):
             yield read
             continue
@@ -306,7 +211,7 @@ def found_in(
             ahead.append(read)
             yield read.image
 
-    for scenes in air.predict_batches(pixels()):
+    for scenes in air.predict_batches(pixels(), AHEAD):
         for objects in scenes:
             yield ahead.pop(0), objects
 

@@ -11,7 +11,7 @@ import numpy as np
 from airjax.config import Background, PictureConfig
 from airjax.data.crops import random_crops
 from airjax.data.dataset import HELD_OUT, Dataset, part_of
-from airjax.data.decode import Broken, decode
+from airjax.data.decode import Broken, Frame, decode
 from airjax.data.files import picture_files
 from airjax.data.placement import Placement
 from airjax.data.signal import as_image, placed
@@ -20,12 +20,12 @@ from airjax.errors import InputError
 
 
 class ReadImage(NamedTuple):
-    """An image, its file and page, where it lies in it, and the file's own values."""
+    """An image, its file, where it lies in it, and the picture that it was made of."""
 
     path: Path
     image: np.ndarray
     placement: Placement
-    page: int | None = None
+    frame: Frame
 
 
 def read_images(
@@ -71,7 +71,7 @@ def read_images(
                 )
                 rule = f"must be {wanted[0]} x {wanted[1]} pixels {others}"
             if fits:
-                yield ReadImage(path, image, placed(frame, config), frame.page)
+                yield ReadImage(path, image, placed(frame, config), frame)
             elif size is None:
                 raise InputError(str(path), rule, f"{got[0]} x {got[1]}")
             else:

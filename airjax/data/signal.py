@@ -17,7 +17,7 @@ LUMINANCE = (0.299, 0.587, 0.114)  # of ITU-R BT.601
 COLOURS = ("colour", "all")  # channels that stay several
 DARKEST, BRIGHTEST = 1, 99.8  # percentiles that the levels of a picture are
 PEAK = 95  # percentile of the foreground that becomes white
-NOISE = 6.0  # times the noise that a picture's signal must have to be stretched to white
+NOISE = 8.0  # times its noise, what becomes white in a picture with levels of its own
 BRIGHT = 0.5  # a border above this, between darkest and brightest, is a bright background
 VISIBLE_ALPHA = 0.5
 WHITE_BYTE = 255.0  # of the formats that have opacities
@@ -128,17 +128,23 @@ def without_background(
     return value - ndimage.gaussian_filter(opened, side / 3)
 
 
+def noise(value: Float[np.ndarray, "H W *C"]) -> float:
+    """The standard deviation of a picture's noise: what smoothing removes, robustly."""
+    grey = value.max(-1) if value.ndim == 3 else value
+    removed = grey - ndimage.gaussian_filter(grey, 1)
+    return float(1.4826 * np.median(np.abs(removed)))
+
+
 def peak(value: Float[np.ndarray, "H W *C"]) -> float | None:
-    """The intensity of the brighter pixels of the foreground of a picture; None where nothing
-    stands out from its noise."""
+    """The intensity of the brighter pixels of the foreground of a picture; None where it is
+    constant."""
     grey = value.max(-1) if value.ndim == 3 else value
     low, high = float(grey.min()), float(grey.max())
     if not high > low:
         return None
     levels = np.clip((grey - low) / (high - low) * 255, 0, 255).astype(np.uint8)
     found = float(np.percentile(grey[levels > otsu(levels)], PEAK))
-    noise = 1.4826 * float(np.median(np.abs(grey - np.median(grey))))
-    return found if found > NOISE * noise and found > 0 else None
+    return found if found > 0 else None
 
 
 def levels_of(frame: Frame, config: PictureConfig) -> Levels | None:
@@ -160,8 +166,10 @@ def as_image(frame: Frame, config: PictureConfig) -> UInt8[np.ndarray, "H W *C"]
     if config.local_background is not None:
         side = config.local_background * (1.0 if config.scale is None else config.scale)
         value = without_background(value, side)
-    # where nothing is seen, noise must not become white
-    gain = levels.gain if levels else peak(value) or max(1.0, float(value.max()))
+    if levels is None:  # where nothing is seen, noise must not become white
+        gain = max(peak(value) or 1.0, NOISE * noise(value))
+    else:
+        gain = levels.gain
     return np.round(np.clip(value / gain, 0, 1) * 255).astype(np.uint8)
 
 
