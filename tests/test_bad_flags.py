@@ -52,7 +52,7 @@ from conftest import mistake
         ("data digits x.npz --overlap maybe", "--overlap"),
         (
             "fly",
-            "the command must be one of train, evaluate, predict, plot, runs, demo, sample, data, "
+            "the command must be one of train, evaluate, predict, check, plot, runs, demo, sample, data, "
             "import-pyro, completion, got fly",
         ),
         ("train --seeds 0", "--seeds must be at least 1, got 0"),

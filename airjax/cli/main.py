@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 import airjax
 from airjax.cli import commands
+from airjax.cli.check import check
 from airjax.cli.demo import demo
 from airjax.cli.flags import fail, flag, parse
 from airjax.cli.predict import predict
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train_command,  # makes the command, whose defaults depend on the arguments
     "evaluate": commands.evaluate,
     "predict": predict,
+    "check": check,
     "plot": commands.plot,
     "runs": runs,
     "demo": demo,

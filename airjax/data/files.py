@@ -10,7 +10,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
 HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini")  # and names that begin with a dot
 RUN = "config.json"  # a folder with it, and one of these, is a run of airjax
 RUN_PARTS = {"data.json", "metrics.jsonl", "model", "seeds.json"}
-RESULTS = ({"objects.csv", "counts.csv"}, {"predictions.json"}, {"coco_results.json"})
+RESULTS = (
+    {"objects.csv", "counts.csv"}, {"objects.parquet"}, {"predictions.json"},
+    {"coco_results.json"}, {"contact_sheet.png", "drawn"}, {"agreement.png"},
+)  # fmt: skip
 
 
 class Found(NamedTuple):

@@ -89,7 +89,7 @@ def for_these(files: Sequence[Path], config: PictureConfig, channels: int) -> Su
         channels: of the model's images.
     """
     if config.channel == "auto":  # of a model without a run
-        config = replace(config, channel="grey" if channels == 1 else "colour")
+        config = replace(config, channel="colour" if channels == 3 else "grey")
     if config.crop is None:
         config = replace(config, crop=0)
     if not config.is_decided:

@@ -166,10 +166,8 @@ def as_image(frame: Frame, config: PictureConfig) -> UInt8[np.ndarray, "H W *C"]
     if config.local_background is not None:
         side = config.local_background * (1.0 if config.scale is None else config.scale)
         value = without_background(value, side)
-    if levels is None:  # where nothing is seen, noise must not become white
-        gain = max(peak(value) or 1.0, NOISE * noise(value))
-    else:
-        gain = levels.gain
+    # of its own levels: noise must not become white where nothing is seen
+    gain = levels.gain if levels else max(peak(value) or 1.0, NOISE * noise(value))
     return np.round(np.clip(value / gain, 0, 1) * 255).astype(np.uint8)
 
 

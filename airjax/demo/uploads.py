@@ -43,6 +43,8 @@ def uploaded(
         if not pictures.crop:
             settings = replace(settings, size=f"{height}x{width}", scale=None)
         image = as_image(found[0], settings)
+        if image.ndim < len(shape):
+            image = np.repeat(image[..., None], channels[0], axis=-1)
     finally:
         path.unlink(missing_ok=True)
     had, note = found[0].pixels.shape[:2], ""

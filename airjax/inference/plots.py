@@ -85,6 +85,27 @@ def over(
     return figure
 
 
+def agreement(
+    found: Float[np.ndarray, " n"], by_hand: Float[np.ndarray, " n"], limits: float = 1.96
+) -> Figure:
+    """Two counts of the same pictures: one against the other, and their difference against their
+    mean with the limits of agreement (Bland and Altman, 1986)."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    top = 1.05 * max(found.max(), by_hand.max(), 1)
+    left.plot([0, top], [0, top], color="grey", lw=1)
+    left.plot(by_hand, found, "o", ms=4)
+    left.set(xlabel="count by hand", ylabel="count found", xlim=(0, top), ylim=(0, top))
+    difference = found - by_hand
+    right.plot((found + by_hand) / 2, difference, "o", ms=4)
+    spread = limits * (difference.std(ddof=1) if len(difference) > 1 else 0)
+    for y, style in ((0, "--"), (-spread, ":"), (spread, ":")):
+        right.axhline(difference.mean() + y, color="grey", ls=style, lw=1)
+    right.axhline(0, color="black", lw=0.8)
+    right.set(xlabel="mean of the two counts", ylabel="found less by hand")
+    return figure
+
+
 def prior_samples(model: Model, what: str, n: int, seed: int, k: float = 1.0) -> Figure:
     """Pictures drawn from the prior of a model.
 
