@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from airjax.checks import at_least_1, whole
-from airjax.config import Config, EstimatorName, PictureConfig
+from airjax.config import Config, EstimatorName
 from airjax.config_file import from_json, to_json
 from airjax.console import Decision, console, report, tracked
 from airjax.data.cache import keep_programs
@@ -27,6 +27,7 @@ from airjax.inference import infer, tiles
 from airjax.inference.infer import BATCH, BOUND, FOUND
 from airjax.inference.metrics import EVALUATED
 from airjax.inference.results import Objects, Scenes
+from airjax.picture_config import PictureConfig
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model, geometric_like
 from airjax.training import loop

@@ -52,8 +52,8 @@ from conftest import mistake
         ("data digits x.npz --overlap maybe", "--overlap"),
         (
             "fly",
-            "the command must be one of train, evaluate, predict, check, plot, runs, demo, sample, data, "
-            "import-pyro, completion, got fly",
+            "the command must be one of train, evaluate, predict, check, plot, runs, demo, sample, "
+            "data, import-pyro, completion, got fly",
         ),
         ("train --seeds 0", "--seeds must be at least 1, got 0"),
         ("train --restarts -1", "--restarts must be at least 0, got -1"),

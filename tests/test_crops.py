@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from airjax.config import PictureConfig
 from airjax.data import crops, load
 from airjax.data.crops import random_crops
 from airjax.errors import InputError
+from airjax.picture_config import PictureConfig
 
 
 @pytest.fixture(autouse=True)

@@ -10,12 +10,13 @@ from conftest import TINY
 from PIL import Image
 
 from airjax.cli.main import main
-from airjax.config import Config, PictureConfig, TrainConfig
+from airjax.config import Config, TrainConfig
 from airjax.data.decode import Broken, decode
 from airjax.data.folder import load_folder, read_images
 from airjax.data.signal import as_image, without_background
 from airjax.data.survey import sample, survey
 from airjax.errors import InputError
+from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
 from airjax.training.runs import Run
 

@@ -15,7 +15,7 @@ from conftest import TINY, eager, mistake
 from PIL import Image
 
 from airjax.cli import demo as command
-from airjax.config import Config, ModelConfig, PictureConfig, TrainConfig
+from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.demo import dreams, views
 from airjax.demo.drawing import (
     Brush,
@@ -30,6 +30,7 @@ from airjax.demo.server import check_address
 from airjax.demo.uploads import uploaded
 from airjax.errors import InputError
 from airjax.inference.infer import read_paths
+from airjax.picture_config import PictureConfig
 from airjax.programs.spatial import window_boxes
 from airjax.programs.untrained import untrained
 from airjax.training.runs import Run

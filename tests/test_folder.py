@@ -13,12 +13,12 @@ from PIL import Image
 from test_session import FLAGS
 
 from airjax.cli.main import main
-from airjax.config import PictureConfig
 from airjax.data import load
 from airjax.data.decode import Broken, decode
 from airjax.data.files import picture_files
 from airjax.data.folder import ReadImage, load_folder, read_images
 from airjax.errors import InputError
+from airjax.picture_config import PictureConfig
 from airjax.training.runs import Run
 
 GREY = np.zeros((5, 6), np.uint8)

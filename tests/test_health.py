@@ -13,12 +13,13 @@ from test_collapse import FLAGS, never_well
 from airjax import background
 from airjax.air import AIR
 from airjax.cli.main import main
-from airjax.config import Config, ModelConfig, PictureConfig
+from airjax.config import Config, ModelConfig
 from airjax.data import make
 from airjax.data.composer import SceneConfig
 from airjax.demo import views
 from airjax.demo.exhibit import Exhibit
 from airjax.inference.infer import Reading
+from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
 from airjax.training import loop
 from airjax.training.health import health, remedy

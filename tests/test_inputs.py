@@ -6,9 +6,10 @@ from conftest import TINY, eager
 from test_folder import saved
 
 from airjax.air import AIR
-from airjax.config import Config, PictureConfig, TrainConfig
+from airjax.config import Config, TrainConfig
 from airjax.errors import InputError
 from airjax.inference.infer import read
+from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 5, 6)).astype(np.uint8)

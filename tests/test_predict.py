@@ -12,7 +12,8 @@ from PIL import Image
 from test_folder import saved
 
 from airjax.cli.main import main
-from airjax.config import Config, PictureConfig, TrainConfig
+from airjax.config import Config, TrainConfig
+from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
 from airjax.training.runs import Run
 

@@ -9,7 +9,8 @@ from conftest import TINY
 from test_session import learned
 
 from airjax.cli.main import main
-from airjax.config import Config, ModelConfig, PictureConfig, ProgressConfig, TrainConfig
+from airjax.config import Config, ModelConfig, ProgressConfig, TrainConfig
+from airjax.picture_config import PictureConfig
 from airjax.training import checkpoint, loop, trainer
 from airjax.training.loop import faster
 from airjax.training.runs import Run

@@ -11,7 +11,6 @@ import numpy as np
 from airjax import storage
 from airjax.air import AIR
 from airjax.cli.writers import WRITERS, Picture
-from airjax.config import PictureConfig
 from airjax.console import Decision, tracked
 from airjax.data.decode import Broken
 from airjax.data.files import picture_files
@@ -23,6 +22,7 @@ from airjax.inference import plots
 from airjax.inference.regions import Region, regions
 from airjax.inference.results import Objects
 from airjax.inference.tiles import poisson_binomial
+from airjax.picture_config import PictureConfig
 
 SHEET = 50  # pictures on a contact sheet
 ZOOM, LARGE = 4, 1000  # drawings are enlarged at most this much, and to this many pixels

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from airjax.config import GuideName, PictureConfig
+from airjax.config import GuideName
 from airjax.data.cache import cached
 from airjax.data.composer import Pool, SceneConfig, compose
 from airjax.data.crops import random_crops
@@ -15,6 +15,7 @@ from airjax.data.folder import load_folder
 from airjax.data.mnist import load_mnist
 from airjax.data.sprites import load_sprites
 from airjax.errors import InputError
+from airjax.picture_config import PictureConfig
 
 Part = Literal["train", "test", "all"]
 NUM_TEST = 10_000  # held-out scenes of a data set composed here

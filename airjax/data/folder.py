@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from airjax.config import Background, PictureConfig
+from airjax.config import Background
 from airjax.data.crops import random_crops
 from airjax.data.dataset import HELD_OUT, Dataset, part_of
 from airjax.data.decode import Broken, Frame, decode
@@ -17,6 +17,7 @@ from airjax.data.placement import Placement
 from airjax.data.signal import as_image, placed
 from airjax.data.survey import Survey, survey
 from airjax.errors import InputError
+from airjax.picture_config import PictureConfig
 
 
 class ReadImage(NamedTuple):

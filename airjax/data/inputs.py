@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from airjax.config import PictureConfig
 from airjax.data import load, load_folder
 from airjax.data.dataset import as_images
 from airjax.data.decode import Broken
 from airjax.data.files import picture_files
 from airjax.data.folder import for_these, read_images
 from airjax.errors import InputError
+from airjax.picture_config import PictureConfig
 
 
 def images_of(

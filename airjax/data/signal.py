@@ -8,10 +8,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy import ndimage
 
-from airjax.config import PictureConfig
 from airjax.data.decode import Frame
 from airjax.data.placement import SWAPPED, Placement
 from airjax.object_size import otsu
+from airjax.picture_config import PictureConfig
 
 LUMINANCE = (0.299, 0.587, 0.114)  # of ITU-R BT.601
 COLOURS = ("colour", "all")  # channels that stay several

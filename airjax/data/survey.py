@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from airjax.config import Background, PictureConfig
+from airjax.config import Background
 from airjax.console import Decision
 from airjax.data.decode import Broken, Frame, decode
 from airjax.data.signal import (
@@ -27,6 +27,7 @@ from airjax.data.signal import (
 from airjax.data.signal import channel as channel_of
 from airjax.errors import InputError
 from airjax.object_size import Sizes, sizes
+from airjax.picture_config import PictureConfig
 
 SAMPLED = 20  # pictures that decide
 COARSE = 200  # pixels on the smaller side that tell a bright background

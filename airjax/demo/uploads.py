@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from airjax.config import PictureConfig
 from airjax.data.decode import Broken, decode
 from airjax.data.folder import for_these
 from airjax.data.signal import as_image
 from airjax.errors import InputError
+from airjax.picture_config import PictureConfig
 
 MAX_BYTES = 10 * 2**20  # a larger file is refused while it arrives
 MAX_PIXELS = 16_000_000  # a larger picture is not decoded: 20 bytes a pixel are needed on the way

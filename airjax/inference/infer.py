@@ -14,19 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PRNGKeyArray, UInt8, UInt32
-from numpyro import handlers
 
 from airjax.console import tracked
 from airjax.errors import InputError
 from airjax.inference.second_look import Explainer, refined
 from airjax.precision import in_32_bits
 from airjax.programs.elbo import CountELBO, CountIWAE, log_count_probs
-from airjax.programs.guide import Guide, all_on_trace, at_mean
+from airjax.programs.guide import Guide, all_on_trace
 from airjax.programs.model import Model
 from airjax.programs.spatial import over_pixels, window_boxes
 
 VISIBLE = 0.1  # tight boxes are drawn around the pixels above this intensity
-UNLIKELY = 1e-3  # where no image has a further object with this probability, reading ends
 BATCH = 500  # images read at a time: bounds the memory
 FEW, ROWS = 8, 64  # images that a program is compiled for: for a few, and for more on a CPU
 AnyArray = Array | np.ndarray  # JAX's while reading, NumPy's afterwards
@@ -339,49 +337,6 @@ def _bound_batch(
         return iwae.per_image(key, {}, model, guide, image[None].astype(jnp.float32) / 255)[0]
 
     return jax.vmap(one)(images, keys)
-
-
-def with_steps(
-    model: Model, guide: Guide, images: UInt8[np.ndarray, "N H W *C"], max_steps: int
-) -> tuple[Model, Guide]:
-    """The programs with as many steps as these images need, at most ``max_steps``: until, on the
-    guide's mean path, the probability of a further object is below ``UNLIKELY`` in every image."""
-
-    def one_batch(images, keys):
-        steps = _steps_needed(guide, images, jnp.array(max_steps))
-        return jnp.broadcast_to(steps, (len(images),))
-
-    steps = max(1, int(in_batches(one_batch, images, 0).max()))
-    config = dataclasses.replace(model.config, model_steps=steps)
-    return dataclasses.replace(model, config=config), dataclasses.replace(guide, config=config)
-
-
-@eqx.filter_jit
-def _steps_needed(
-    guide: Guide, images: UInt8[Array, "N H W *C"], max_steps: Int[Array, ""]
-) -> Int[Array, ""]:
-    scenes = guide.likelihood.foreground(images.astype(jnp.float32) / 255)
-    from_image, state = guide.start(guide.networks, scenes)
-    rows = len(scenes)  # the state of a loop has a constant shape
-    state = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), state)
-
-    def step(carry):
-        t, state, reached = carry
-        path = handlers.substitute(
-            handlers.seed(guide.step, jax.random.key(0)), substitute_fn=at_mean
-        )
-        traced = handlers.trace(path)
-        state = traced(0, guide.networks, scenes, from_image, state)
-        return t + 1, state, reached * traced.trace["z_pres_0"]["fn"].probs
-
-    def needed(carry):
-        t, _, reached = carry
-        return (reached > UNLIKELY).any() & (t < max_steps)
-
-    # the last step found the probability to be low: it is not needed
-    start = (jnp.array(0), state, jnp.ones(len(scenes)))
-    t, _, reached = jax.lax.while_loop(needed, step, start)
-    return jnp.where((reached > UNLIKELY).any(), t, t - 1)
 
 
 def tight_boxes(
