@@ -15,6 +15,10 @@ from airjax.errors import InputError
 SAMPLED = 100  # images that the size is estimated from
 STEP = 2**0.25  # ratio of the scales that are looked at
 SIGMAS = [STEP**i for i in range(1, 26)]  # diameters from 3 to 215 pixels
+ABOVE = 4.0  # times the response to noise
+# standard deviation of the response to noise of 1, at sigma 1; it falls as 1 / sigma
+RESPONSE = 1 / math.sqrt(2 * math.pi)
+QUARTILE = 1.006  # of what smoothing removes of noise of 1
 LEAST = 0.03  # contrast of a blob, of white
 FAINT = 0.05  # blobs with a smaller share of the weight of the strongest ones are left out
 BLOB = 0.6  # components are objects if they are this large beside a blob
@@ -105,10 +109,7 @@ def sizes(
     if not len(diameters):
         return None
     blob = weighted_median(diameters, weights)
-    parts = [
-        _components(picture > (otsu(picture) if threshold is None else threshold))
-        for picture in pictures
-    ]
+    parts = [_components(picture > _level(picture, threshold)) for picture in pictures]
     sides, areas = np.concatenate([np.array(part) for part in parts], axis=1)
     large = sides >= BLOB * blob
     typical = float(np.median(sides[large])) if large.any() else blob
@@ -124,14 +125,28 @@ def sizes(
     return Sizes(typical, float(low), float(high), float(density), round(totals.max()))
 
 
+def _level(picture: UInt8[np.ndarray, "_ _"], threshold: int | None) -> float:
+    """Otsu's threshold of a picture, unless one is given; at least above its noise."""
+    above = ABOVE * 255 * noise(picture / np.float32(255))
+    return float(max(otsu(picture) if threshold is None else threshold, above))
+
+
+def noise(picture: Float[np.ndarray, "H W"]) -> float:
+    """The standard deviation of a picture's noise, from the upper quartile of what smoothing
+    removes: the edges of objects are few, and noise may be clipped at black."""
+    removed = picture - ndimage.gaussian_filter(picture, 1)
+    return float(np.percentile(np.abs(removed), 75) / QUARTILE)
+
+
 def scale_space(picture: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "2 n"]:
     """Bright blobs of any size in a picture: their diameters in pixels, and their weights.
 
     A blob is a maximum of the Laplacian of a Gaussian, normalised by its scale, over place and
     scale. Of blobs that lie upon each other, the one with the largest contrast squared times
-    diameter to the power 1.5 is kept; that is its weight, too.
+    diameter to the power 1.5 is kept; that is its weight, too. Maxima that noise may have made are
+    left out.
     """
-    levels = []
+    levels, of_noise = [], ABOVE * noise(picture)
     for sigma in SIGMAS:
         if 6 * sigma > min(picture.shape):
             break
@@ -144,6 +159,8 @@ def scale_space(picture: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "2 n"]:
     if not maxima:
         return np.zeros((2, 0), np.float32)
     y, x, diameter, contrast = np.concatenate(maxima, axis=1)
+    real = contrast > of_noise * RESPONSE * 2 * math.sqrt(2) / diameter
+    y, x, diameter, contrast = y[real], x[real], diameter[real], contrast[real]
     weight = contrast**2 * diameter**1.5
     kept, free = [], np.ones(len(weight), bool)
     order = np.argsort(-weight)
@@ -155,7 +172,9 @@ def scale_space(picture: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "2 n"]:
             kept.append(i)
             apart = np.hypot(y - y[i], x - x[i])
             free &= apart > 0.5 * np.maximum(diameter[i], diameter)
-    total = weight[kept].sum() / max(len(kept), 1)  # each picture has a say, also a dim one
+    total = max(
+        weight[kept].sum() / max(len(kept), 1), 1e-12
+    )  # each picture has a say, also a dim one
     return np.stack([diameter[kept], weight[kept] / total]).astype(np.float32)
 
 

@@ -8,7 +8,8 @@ import airjax
 
 ROOT = Path(airjax.__file__).parent
 ORDER = [
-    "errors", "checks", "picture_config", "config", "config_file", "storage", "interrupt", "console", "precision",
+    "errors", "checks", "picture_config", "config", "config_file", "storage", "interrupt",
+    "console", "precision",
     "trace_cache", "background", "object_size", "data", "programs", "inference", "training", "air",
     "interop", "demo", "cli", "__main__",
 ]  # fmt: skip

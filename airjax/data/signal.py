@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from airjax.data.decode import Frame
 from airjax.data.placement import SWAPPED, Placement
-from airjax.object_size import otsu
+from airjax.object_size import noise, otsu
 from airjax.picture_config import PictureConfig
 
 LUMINANCE = (0.299, 0.587, 0.114)  # of ITU-R BT.601
@@ -128,13 +128,6 @@ def without_background(
     return value - ndimage.gaussian_filter(opened, side / 3)
 
 
-def noise(value: Float[np.ndarray, "H W *C"]) -> float:
-    """The standard deviation of a picture's noise: what smoothing removes, robustly."""
-    grey = value.max(-1) if value.ndim == 3 else value
-    removed = grey - ndimage.gaussian_filter(grey, 1)
-    return float(1.4826 * np.median(np.abs(removed)))
-
-
 def peak(value: Float[np.ndarray, "H W *C"]) -> float | None:
     """The intensity of the brighter pixels of the foreground of a picture; None where it is
     constant."""
@@ -167,7 +160,11 @@ def as_image(frame: Frame, config: PictureConfig) -> UInt8[np.ndarray, "H W *C"]
         side = config.local_background * (1.0 if config.scale is None else config.scale)
         value = without_background(value, side)
     # of its own levels: noise must not become white where nothing is seen
-    gain = levels.gain if levels else max(peak(value) or 1.0, NOISE * noise(value))
+    gain = (
+        levels.gain
+        if levels
+        else max(peak(value) or 1.0, NOISE * noise(value.max(-1) if value.ndim == 3 else value))
+    )
     return np.round(np.clip(value / gain, 0, 1) * 255).astype(np.uint8)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from airjax.background import VISIBLE
 from airjax.config import Background
 from airjax.console import Decision
 from airjax.data.decode import Broken, Frame, decode
@@ -26,16 +27,18 @@ from airjax.data.signal import (
 )
 from airjax.data.signal import channel as channel_of
 from airjax.errors import InputError
-from airjax.object_size import Sizes, sizes
+from airjax.object_size import Sizes, noise, sizes
 from airjax.picture_config import PictureConfig
 
 SAMPLED = 20  # pictures that decide
+FEW = 5  # pictures that do not tell what is the same in all
 COARSE = 200  # pixels on the smaller side that tell a bright background
 LOOKED_AT = 512  # pixels of a sampled picture on a side; its middle is looked at
 COLOURFUL = 0.1, 1e-3  # least difference of a pixel's channels, and least share of such pixels
 ALONE = 0.35  # a channel has the signal if the others have less than this share of its contrast
 UNSURE = 0.1  # brightness of a background that is neither dark nor bright
 DIFFER = 0.05  # share of pictures of the other polarity from which each decides for itself
+CLEAR = 8.0  # times the noise: the peak of a picture that shows something
 VARY = 2.0  # ratio of the peaks of pictures from which each has its own levels
 FULL = 0.97  # a peak above this share of white needs no stretching
 UNEVEN = 0.05  # of white: a background that varies more is subtracted
@@ -155,10 +158,15 @@ def survey(
     decided("dark on bright", pictures.invert, "--invert")
     if not size_matters:
         return Survey(with_levels(frames, pictures, decided), background, None, decisions)
-    found = sizes([_bytes(_grey(scaled(frame, _whole(pictures), None))) for frame in frames])
+    found = sizes([_bytes(_grey(each)) for each in _above_common(frames, _whole(pictures))])
     size = object_size if object_size is not None or found is None else found.typical
     if size is not None and background in ("auto", "local"):
-        pictures, found = _local_background(frames, pictures, size, found, background == "local")
+        most = 0 if found is None else found.most
+        in_crops = pictures.crop or (pictures.crop is None and are_wide(shapes, size, most))
+        pictures, found = _local_background(
+            frames, pictures, size, found, background == "local", object_size is not None,
+            in_crops=bool(in_crops),
+        )  # fmt: skip
         if pictures.local_background is not None:
             background = "local"
             decided("background", "local: subtracted from each picture", "--background")
@@ -183,20 +191,55 @@ def _local_background(
     size: float,
     found: Sizes | None,
     always: bool,
+    given: bool,
+    in_crops: bool,
 ) -> tuple[PictureConfig, Sizes | None]:
-    """The settings, with a local background if it is uneven; and the sizes without it."""
+    """The settings, with a local background if it is uneven; and the sizes without it. In crops,
+    even a background that is the same in all pictures is unknown to the model."""
     scale = min(1.0, WORKING[1] / size)  # coarse enough
     small = replace(_whole(pictures), scale=scale if scale < 1 else None)
-    values = [scaled(frame, small, None) for frame in frames]
+    values = [scaled(f, small, None) for f in frames] if in_crops else _above_common(frames, small)
     rest = [without_background(value, OBJECTS * size * scale) for value in values]
     uneven = np.median([np.percentile(a - b, 95) for a, b in zip(values, rest, strict=True)])
     if not always and uneven <= UNEVEN:
         return pictures, found
-    again = sizes([_bytes(_grey(value)) for value in rest])
-    if again is not None:
+    for _ in range(2):  # the first size may be that of the background
+        values = [scaled(frame, small, None) for frame in frames]
+        rest = [without_background(value, OBJECTS * size * scale) for value in values]
+        again = sizes([_bytes(_grey(value)) for value in rest])
+        if again is None:
+            break
         typical, low, high, density, most = again
         found = Sizes(typical / scale, low / scale, high / scale, density * scale**2, most)
+        size = found.typical if not given else size
     return replace(pictures, local_background=round(OBJECTS * size, 1)), found
+
+
+def _above_common(frames: Sequence[Frame], pictures: PictureConfig) -> list[np.ndarray]:
+    """Intensities of pictures, less what is the same in all of them: a background that the model
+    itself can have."""
+    if len({frame.pixels.shape[:2] for frame in frames}) > 1 or len(frames) < FEW:
+        return [scaled(frame, pictures, None) for frame in frames]
+    levels = common_levels(frames, pictures)
+    values = [scaled(frame, pictures, levels) for frame in frames]
+    common = np.median(values, axis=0)
+    return [value - common for value in values]
+
+
+def has_common_background(frames: Sequence[Frame], pictures: PictureConfig) -> bool:
+    """Whether pictures of one size have a background that is the same in all, and not black."""
+    if len({frame.pixels.shape[:2] for frame in frames}) > 1 or len(frames) < FEW:
+        return False
+    levels = common_levels(frames, pictures)
+    common = np.median([scaled(frame, pictures, levels) for frame in frames], axis=0)
+    return bool(np.sqrt(np.square(common).mean()) > VISIBLE)
+
+
+def common_levels(frames: Sequence[Frame], pictures: PictureConfig) -> Levels:
+    """The levels of all pictures together: the medians of each."""
+    each = [extremes(channel_of(frame, pictures.channel), frame.alpha) for frame in frames]
+    black, white = (float(np.median(level)) for level in list(zip(*each, strict=True))[:2])
+    return Levels(black, white if white > black else black + 1e-6)
 
 
 def find_channel(frames: Sequence[Frame]) -> str:
@@ -237,11 +280,9 @@ def with_levels(
     frames: Sequence[Frame], pictures: PictureConfig, decided: Callable[..., None]
 ) -> PictureConfig:
     """The settings with the levels of intensities decided."""
-    each = [extremes(channel_of(frame, pictures.channel), frame.alpha) for frame in frames]
     white_of_type = max(frame.white for frame in frames)
-    black, white = (float(np.median(level)) for level in list(zip(*each, strict=True))[:2])
-    white = white if white > black else black + 1e-6
-    common = Levels(black, white)
+    common = common_levels(frames, pictures)
+    black, white, _ = common
     peaks, side = [], pictures.local_background
     scale = 1.0 if side is None else min(1.0, OBJECTS * WORKING[1] / side)
     small = replace(_whole(pictures), scale=scale if scale < 1 else None)
@@ -250,9 +291,12 @@ def with_levels(
         if side is not None:
             value = without_background(value, side * scale)
         found = peak(value)
-        if found is not None:
+        if found is not None and found > CLEAR * noise(_grey(value)):
             peaks.append(found)
     gain = float(np.median(peaks)) if peaks else 1.0
+    if side is None and has_common_background(frames, small):  # which must not be clipped
+        white = max(white, *(extremes(channel_of(f, pictures.channel)).white for f in frames))
+        gain = 1.0
     normalise = pictures.normalise
     if normalise == "auto":
         vary = len(peaks) > 2 and np.percentile(peaks, 90) > VARY * np.percentile(peaks, 10)
@@ -261,7 +305,7 @@ def with_levels(
         as_is = pictures.local_background is None and dark and top >= FULL
         if pictures.invert == "yes":  # the background is to become black, the objects white
             as_is = white >= FULL * white_of_type and gain * (white - black) >= FULL * white_of_type
-        normalise = "none" if as_is and top <= 1.01 else "picture" if vary else "folder"
+        normalise = "picture" if vary else "none" if as_is and top <= 1.01 else "folder"
     levels = (black, white, gain) if normalise == "folder" else None
     pictures = replace(pictures, normalise=normalise, levels=levels, white_of_type=white_of_type)
     text = normalise if levels is None else (
@@ -269,6 +313,12 @@ def with_levels(
     )  # fmt: skip
     decided("intensities", text, "--normalise")
     return pictures
+
+
+def are_wide(shapes: Sequence[tuple[int, ...]], size: float, most: int) -> bool:
+    """Whether pictures are read in crops: many objects, small ones, or several sizes."""
+    wide = min(map(min, shapes)) > WIDE * size
+    return wide or most >= MOST_OBJECTS or len(set(shapes)) > 1
 
 
 def with_sizes(
@@ -287,10 +337,10 @@ def with_sizes(
     if scale != 1.0:
         decided("working scale", f"{scale:.3g} (objects of {size * scale:.0f} pixels)", "--scale")
     if pictures.crop is None:
-        smaller = min(map(min, shapes)) * scale
-        wide = most >= MOST_OBJECTS or smaller > WIDE * size * scale or len(set(shapes)) > 1
+        smaller = int(min(map(min, shapes)) * scale)
         crop = int(np.clip(round(CROP * size * scale), LEAST_CROP, MOST_CROP))
-        pictures = replace(pictures, crop=min(crop, int(smaller)) if wide else 0)
+        wide = are_wide(shapes, size, most)
+        pictures = replace(pictures, crop=min(crop, smaller) if wide else 0)
     decided("images", f"crops of {pictures.crop}" if pictures.crop else "whole pictures", "--crop")
     return pictures
 
