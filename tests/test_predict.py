@@ -110,10 +110,12 @@ def test_one_picture_is_enough(run, folder, tmp_path):
 
 
 def test_mistakes_of_predict(run, folder, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
     for line, message in (
         (f"{folder} --out {folder}/out", "--out must not be in the folder of pictures"),
         (f"{folder} --out {run}", "--out must be a new folder (nothing is overwritten)"),
         (f"{tmp_path}/none --out {tmp_path}/out", "PICTURES must be a folder of pictures"),
+        (f"{tmp_path}/empty --out {tmp_path}/out", "PICTURES must hold pictures ("),
         (f"{folder} --out {tmp_path}/out --strict", f"{folder}/broken.jpg cannot be read"),
         (f"{folder} --out {tmp_path}/out --num-paths 0", "--num-paths must be at least 1, got 0"),
         (

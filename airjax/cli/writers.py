@@ -189,11 +189,12 @@ class CocoWriter:
         number, (height, width) = len(self.images) + 1, picture.size
         about = {"id": number, "file_name": picture.file, "width": width, "height": height}
         self.images.append(about | ({} if picture.page is None else {"page": picture.page}))
-        objects = picture.objects
-        boxes, scores = objects.tight_boxes.tolist(), objects.scores.tolist()
-        for (x0, y0, x1, y1), score in zip(boxes, scores, strict=True):
-            found = {"image_id": number, "category_id": CATEGORY, "score": score}
-            self.results.append(found | {"bbox": [x0, y0, x1 - x0, y1 - y0]})
+        boxes, scores = (a.tolist() for a in (picture.objects.tight_boxes, picture.objects.scores))
+        for i, polygon in outlines(picture):
+            (x0, y0, x1, y1), area = boxes[i], picture.regions[i].area
+            found = {"image_id": number, "category_id": CATEGORY, "score": scores[i]}
+            found |= {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": float(area)}
+            self.results.append(found | {"segmentation": [polygon.ravel().tolist()]})
 
     def close(self) -> None:
         """Writes the files."""
