@@ -22,12 +22,12 @@ from airjax.console import Decision, console, report, tracked
 from airjax.data.cache import keep_programs
 from airjax.data.dataset import Dataset, as_images, check_varied
 from airjax.data.inputs import batches_of, images_of, number_of, picture_of
+from airjax.data.survey import Survey
 from airjax.errors import InputError
 from airjax.inference import infer, tiles
 from airjax.inference.infer import BATCH, BOUND, FOUND
 from airjax.inference.metrics import EVALUATED
 from airjax.inference.results import Objects, Scenes
-from airjax.picture_config import PictureConfig
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model, geometric_like
 from airjax.training import loop
@@ -148,17 +148,18 @@ class AIR(TransformerMixin, BaseEstimator):
         """
         keep_programs()
         base = self.config or Config()
-        images, pictures = images_of(X, "X", base.pictures)
+        images, seen = images_of(X, "X", base, self.object_size)
+        same = base if seen is None else dataclasses.replace(base, pictures=seen.pictures)
         watched = (
             images
             if validation_images is None
-            else images_of(validation_images, "validation_images", pictures)[0]
+            else images_of(validation_images, "validation_images", same)[0]
         )
         if watched.shape[1:] != images.shape[1:]:
             rule = f"must have the size of X, {images.shape[1:]}"
             raise InputError("validation_images", rule, watched.shape[1:])
         check_varied(images, "X")
-        config, decisions = self._resolved(images, pictures)
+        config, decisions = self._resolved(images, seen)
         record, on_screen = loop.Record(), console.is_terminal or console.is_jupyter
         say = functools.partial(report, to_stderr=not on_screen)  # stdout is the caller's
         if decisions:
@@ -346,11 +347,10 @@ class AIR(TransformerMixin, BaseEstimator):
             yield images
 
     def _resolved(
-        self, images: UInt8[np.ndarray, "N H W *C"], pictures: PictureConfig | None = None
+        self, images: UInt8[np.ndarray, "N H W *C"], seen: Survey | None = None
     ) -> tuple[Config, list[Decision]]:
         """All settings of a training, and the decisions made from the images."""
         base = self.config or Config()
-        base = base if pictures is None else dataclasses.replace(base, pictures=pictures)
         estimator = self.estimator or base.train.estimator
         rate = base.train.learning_rate if estimator == base.train.estimator else None
         train = dataclasses.replace(
@@ -360,13 +360,12 @@ class AIR(TransformerMixin, BaseEstimator):
             learning_rate=rate if self.learning_rate is None else float(self.learning_rate),
             seed=_seed(self.random_state),
         )
-        model = base.model
-        if self.max_objects is not None:
-            max_objects = whole(max_objects=self.max_objects)
+        max_objects = self.max_objects
+        if max_objects is not None:
+            max_objects = whole(max_objects=max_objects)
             at_least_1(max_objects=max_objects)
-            model = dataclasses.replace(model, model_steps=max_objects)
-        config = dataclasses.replace(base, train=train, model=model)
-        return resolved(config, images, self.object_size)
+        config = dataclasses.replace(base, train=train)
+        return resolved(config, images, self.object_size, seen, max_objects)
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -270,6 +270,14 @@ def in_pixels(size: Any) -> float:
     return (float(low) + float(high)) / 2 if dash and low else float(size)
 
 
+def pixels(size: Any) -> float | None:
+    """A size if it is given as a number or a range; `fitted` complains of anything else."""
+    try:
+        return in_pixels(size)
+    except (TypeError, ValueError):
+        return None
+
+
 def for_objects(model: ModelConfig, size: float, image_size: tuple[int, int]) -> ModelConfig:
     """The settings for objects of about ``size`` pixels (the larger side): the prior of the scale
     and the size of windows. The ratio of the prior's standard deviation to its mean, 1/15, is the

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import mistake
+from test_decode import folder_of, haze, scene
 
 from airjax.air import AIR
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.data import DATASETS
+from airjax.data.inputs import images_of
 from airjax.errors import InputError
 from airjax.programs.untrained import untrained
 from airjax.training.resolve import resolved
@@ -83,3 +85,21 @@ def test_a_data_set_is_named_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     message = mistake("train digits --data multi-mnist", capsys)
     assert message == "--data must be left out where PICTURES is given, got multi-mnist"
+
+
+@pytest.mark.parametrize("size", [None, 8.0, "6-10"])
+def test_a_folder_is_the_same_for_air_and_the_command_line(size, tmp_path):
+    """Also where a background is subtracted from each picture."""
+    scenes = [0.45 * scene(seed, (120, 160), 25) + haze(seed) + 0.05 for seed in range(12)]
+    path = folder_of([np.round(60000 * s.clip(0, 1)).astype(np.uint16) for s in scenes],
+                     tmp_path / "in")  # fmt: skip
+    begun = Session.begin(path, out=tmp_path / "run", object_size=size).run.config
+    assert begun.pictures.local_background is not None and begun.model.background == "none"
+    air = AIR(object_size=size)
+    images, seen = images_of(path, "X", Config(), size)
+    config, decisions = air._resolved(images, seen)
+    assert config.model == begun.model and config.pictures == begun.pictures
+    assert ("most objects", str(begun.model.model_steps), "--max-objects") in decisions
+    assert AIR(2, object_size=size)._resolved(images, seen)[0].model.model_steps == 2
+    three = Session.begin(path, out=tmp_path / "three", object_size=size, max_objects=3)
+    assert three.run.config.model.model_steps == 3

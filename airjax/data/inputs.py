@@ -8,39 +8,46 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from airjax.config import Config
 from airjax.data import load, load_folder
 from airjax.data.dataset import as_images
 from airjax.data.decode import Broken
 from airjax.data.files import picture_files
 from airjax.data.folder import for_these, read_images
+from airjax.data.survey import Survey
 from airjax.errors import InputError
+from airjax.object_size import pixels
 from airjax.picture_config import PictureConfig
 
 
 def images_of(
-    X: Any, name: str, pictures: PictureConfig
-) -> tuple[UInt8[np.ndarray, "N H W *C"], PictureConfig]:
-    """Checked images to train on, and how pictures became images.
+    X: Any, name: str, config: Config, object_size: Any = None
+) -> tuple[UInt8[np.ndarray, "N H W *C"], Survey | None]:
+    """Checked images to train on, and, of picture files, what was decided.
 
     Args:
         X: images, or the path of an .npz or of a folder of pictures.
         name: of X, for errors.
-        pictures: settings for picture files.
+        config: of the training.
+        object_size: in pixels of the pictures, if it is given.
     """
     if not isinstance(X, str | Path):
         images = as_images(np.asarray(X), name)
         if images.max() == 1:
             rule = "must be integers from 0 to 255 (masks as bool, or times 255)"
             raise InputError(name, rule, "0 to 1")
-        return images, pictures
+        return images, None
     if not Path(X).exists():
         raise InputError(name, "must be images, or the path of a folder of pictures", X)
     if not Path(X).is_dir():
-        return load(str(X), "all", pictures=pictures).images, pictures
-    loaded = load_folder(Path(X), pictures, "all")
+        return load(str(X), "all", pictures=config.pictures).images, None
+    loaded = load_folder(
+        Path(X), config.pictures, "all", background=config.model.background,
+        object_size=pixels(object_size),
+    )  # fmt: skip
     for path, why in loaded.broken:
         raise InputError(str(path), f"cannot be read ({why})")
-    return loaded.parts[0].images, loaded.survey.pictures
+    return loaded.parts[0].images, loaded.survey
 
 
 def batches_of(

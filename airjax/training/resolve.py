@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from airjax.background import is_visible, level
-from airjax.config import Config
+from airjax.config import Config, ModelConfig
 from airjax.console import Decision
 from airjax.data import DATASETS, NamedData
+from airjax.data.survey import Survey
 from airjax.errors import InputError
 from airjax.object_size import fitted
 
@@ -17,7 +18,11 @@ OTHER: dict[str, Any] = NamedData._field_defaults  # of data sets that are not i
 
 
 def resolved(
-    config: Config, images: np.ndarray, object_size: Any = None, estimated: float | None = None
+    config: Config,
+    images: np.ndarray,
+    object_size: Any = None,
+    seen: Survey | None = None,
+    max_objects: int | None = None,
 ) -> tuple[Config, list[Decision]]:
     """Decides the guide, the number of steps, the learning rate, the background, the size of
     objects and of images.
@@ -29,9 +34,10 @@ def resolved(
     Args:
         config: settings as given; what is given is kept.
         images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, to train on.
-        object_size: typical larger side of an object in pixels, "auto" or None; see
-            `airjax.object_size.fitted`.
-        estimated: size of the objects in pixels of the images, if pictures were looked at before.
+        object_size: typical larger side of an object in pixels (of the pictures, where they were
+            looked at), "auto" or None; see `airjax.object_size.fitted`.
+        seen: what was decided when picture files were looked at; None for other images.
+        max_objects: T, if it is given.
 
     Returns:
         the settings, with all of them decided, and the decisions.
@@ -39,9 +45,16 @@ def resolved(
     Raises:
         InputError: if settings contradict each other or the images.
     """
+    decisions, estimated = list[Decision](), None
+    if max_objects is not None:
+        config = replace(config, model=replace(config.model, model_steps=max_objects))
+    if seen is not None:
+        config, decisions = _of_pictures(config, seen, max_objects is not None)
+        estimated = seen.image_object_size
+        object_size = object_size if object_size is None or estimated is None else estimated
     known = DATASETS.get(config.train.data)
     defaults = OTHER if known is None else known._asdict()
-    train, model, decisions = config.train, config.model, list[Decision]()
+    train, model = config.train, config.model
     if train.steps is None:
         train = replace(train, steps=defaults["steps"])
         decisions.append(Decision("steps", str(train.steps), "--steps"))
@@ -64,3 +77,17 @@ def resolved(
             decisions.append(Decision("object size", f"{size:.0f} pixels", "--object-size"))
     model = model.for_images(images.shape[1:])
     return replace(config, train=train, model=model), decisions
+
+
+def _of_pictures(
+    config: Config, seen: Survey, has_max_objects: bool
+) -> tuple[Config, list[Decision]]:
+    """The settings with what was decided when picture files were looked at."""
+    model, decisions = config.model, list(seen.decisions)
+    if seen.background == "local":  # subtracted before the model sees the pictures
+        model = replace(model, background="none")
+    is_open = not has_max_objects and model.model_steps == ModelConfig.model_steps
+    if is_open and seen.max_objects is not None:
+        model = replace(model, model_steps=seen.max_objects)
+        decisions.append(Decision("most objects", str(seen.max_objects), "--max-objects"))
+    return replace(config, pictures=seen.pictures, model=model), decisions

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from airjax import data
-from airjax.config import Config, ModelConfig, TriesConfig
+from airjax.config import Config, TriesConfig
 from airjax.config_file import to_json
 from airjax.console import (
-    Decision,
     console,
     decisions_table,
     health_table,
@@ -33,7 +32,7 @@ from airjax.data.decode import Broken
 from airjax.data.survey import Survey
 from airjax.errors import InputError
 from airjax.inference.infer import read
-from airjax.object_size import in_pixels
+from airjax.object_size import pixels
 from airjax.training import loop, tensorboard
 from airjax.training.health import health, remedy
 from airjax.training.record import RunRecord
@@ -89,21 +88,12 @@ class Session:
         config = replace(config, train=replace(config.train, data=str(name)))
         if config.progress.tensorboard:
             tensorboard.check_installed()
-        if max_objects is not None:
-            config = replace(config, model=replace(config.model, model_steps=max_objects))
-        read = _read(config, data_dir, strict, _pixels(object_size))
+        read = _read(config, data_dir, strict, pixels(object_size))
         check_varied(read.train.images, "data")
-        config, seen = read.config, read.survey
-        decisions = [] if seen is None else list(seen.decisions)
-        undecided = max_objects is None and config.model.model_steps == ModelConfig.model_steps
-        if seen is not None and seen.max_objects is not None and undecided:
-            config = replace(config, model=replace(config.model, model_steps=seen.max_objects))
-            decisions.append(Decision("most objects", str(seen.max_objects), "--max-objects"))
-        estimated = None if seen is None else seen.image_object_size
-        size = object_size if estimated is None or object_size is None else estimated
-        config, more = resolved(config, read.train.images, size, estimated)
-        if decisions or more:
-            console.print(decisions_table([*decisions, *more]))
+        images = read.train.images
+        config, decisions = resolved(config, images, object_size, read.survey, max_objects)
+        if decisions:
+            console.print(decisions_table(decisions))
         run = Run.create(config, None if out is None else Path(out))
         return cls(run, read.train, read.held_out)
 
@@ -257,13 +247,11 @@ class Read(NamedTuple):
     """What `_read` read.
 
     Attributes:
-        config: with all decided that concerns picture files.
         train: images to train on.
         held_out: images that the training is evaluated on.
         survey: of the pictures; None for other data.
     """
 
-    config: Config
     train: Dataset
     held_out: Dataset
     survey: Survey | None
@@ -275,7 +263,7 @@ def _read(
     name, pictures = config.train.data, config.pictures
     if name in data.DATASETS or not Path(name).is_dir():
         parts: list[Any] = [data.load(name, part, data_dir, pictures) for part in ("train", "test")]
-        return Read(config, parts[0], parts[1], None)
+        return Read(parts[0], parts[1], None)
     background = config.model.background
     loaded = data.load_folder(
         Path(name), pictures, "train", "test", background=background, object_size=object_size
@@ -283,21 +271,13 @@ def _read(
     for line in loaded.passed_over:
         report(line)
     report_broken(loaded.broken, strict)
-    config = replace(config, pictures=loaded.survey.pictures)
-    if loaded.survey.background == "local":  # subtracted before the model sees the pictures
-        config = replace(config, model=replace(config.model, background="none"))
-    number, kind = sum(map(len, loaded.parts)), "crops" if config.pictures.crop else "pictures"
+    number, kind = (
+        sum(map(len, loaded.parts)),
+        "crops" if loaded.survey.pictures.crop else "pictures",
+    )
     report(f"{number} {kind} of {Path(name).name}")
     train, held_out = loaded.parts
-    return Read(config, train, held_out, loaded.survey)
-
-
-def _pixels(object_size: Any) -> float | None:
-    """The size of objects if it is given as a number; `airjax.object_size.fitted` checks it."""
-    try:
-        return in_pixels(object_size)
-    except (TypeError, ValueError):
-        return None
+    return Read(train, held_out, loaded.survey)
 
 
 def report_broken(broken: list[Broken], strict: bool) -> None:
