@@ -14,7 +14,9 @@ from typing import Any
 
 from airjax.config import ModelConfig
 
-TUTORIAL = ModelConfig(embed_channels=0, embed_net=(), encoder_net=(200,))  # its sizes
+TUTORIAL = ModelConfig(
+    background="none", embed_channels=0, embed_net=(), encoder_net=(200,)
+)  # its sizes
 REPORTED = ("airjax", "jax", "jaxlib", "numpyro", "numpy", "pyro-ppl", "torch")
 
 

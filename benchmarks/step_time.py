@@ -131,7 +131,7 @@ def estimators(args: Args, images: np.ndarray) -> dict[str, Run]:
     runs = contenders(args, 64, common.TUTORIAL, images)
     runs["iwae, K = 5"] = ours(settings_of(64, "iwae", common.TUTORIAL, 5), images)
     for name in ("count", "score"):
-        config = settings_of(64, name, ModelConfig())
+        config = settings_of(64, name, ModelConfig(background="none"))
         runs[f"{name}, default sizes"] = ours(config, images)
     if args.peer:
         runs[args.peer.stem] = peer(args.peer, 64, images)
