@@ -92,10 +92,11 @@ def sizes(
     """Measures the objects in pictures, without labels.
 
     Bright blobs of any size are found as maxima in scale space (Lindeberg, 1998). Their typical
-    diameter tells apart objects that touch, but of an object that is made of strokes it is the
-    width of a stroke. So the median side is taken of the connected components above Otsu's
-    threshold that are not smaller than such a blob. It is too large where most objects touch:
-    beyond twice the blobs' diameter, unless most of the area has that size, the blobs' is taken.
+    diameter is not affected by objects that touch, but for objects drawn with strokes it is the
+    width of a stroke. So the result is the median side of the connected components above Otsu's
+    threshold that are not much smaller than such a blob. Where most objects touch, that median is
+    too large: if it exceeds twice the diameter of the blobs, and less than half of the area belongs
+    to components of that size, the diameter of the blobs is used instead.
 
     Args:
         pictures: bright objects on a dark background, of any sizes.
@@ -271,11 +272,12 @@ def in_pixels(size: Any) -> float:
 
 
 def pixels(size: Any) -> float | None:
-    """A size if it is given as a number or a range; `fitted` complains of anything else."""
+    """A size if it is given as a number or a range; `fitted` refuses anything else."""
     try:
-        return in_pixels(size)
+        found = in_pixels(size)
     except (TypeError, ValueError):
         return None
+    return found if 0 < found < math.inf else None
 
 
 def for_objects(model: ModelConfig, size: float, image_size: tuple[int, int]) -> ModelConfig:

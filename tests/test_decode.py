@@ -384,7 +384,7 @@ def test_a_channel_that_is_not_there_is_one_line(tmp_path):
     Image.fromarray(rgb(0)).save(tmp_path / "a.png")
     config = PictureConfig("no", None, "7", 0, normalise="none")
     (found,) = read_images([tmp_path / "a.png"], config)
-    assert found.why == "must have a channel 7, has 3 (--channel)"
+    assert found.why == "channel must be below 3, the number of channels, got 7"
     (frame,) = decode(tmp_path / "a.png")
     grey = PictureConfig("no", None, "max", 0, normalise="none")
     np.testing.assert_array_equal(as_image(frame, grey), BYTES)

@@ -1,4 +1,4 @@
-"""What tells a good training from a bad one without labels, and where it is said."""
+"""The health report of a training, which needs no labels; collapses are reported everywhere."""
 
 import dataclasses
 import json
@@ -98,7 +98,7 @@ def test_the_advice_is_found_by_looking_at_the_images(images, config, flag):
 
 
 def reading_of(images, counts, model, size=8.0, scale=None):
-    """As if so many objects had been read in each image, all with boxes of this size."""
+    """A reading with these counts, in which all boxes have the same size."""
     n, steps = len(images), model.config.model_steps
     boxes = np.tile(np.float32([4, 4, 4 + size, 4 + size]), (n, steps, 1))
     scale = model.config.scale_prior_mean if scale is None else scale

@@ -55,3 +55,23 @@ def test_a_folder_with_the_name_of_a_flag_is_no_flag(tmp_path, capsys):
         Image.fromarray(IMAGES[i]).save(tmp_path / "lim-9" / f"{i}.png")
     message = mistake(f"train {tmp_path}/lim-9", capsys)
     assert message.startswith("PICTURES must hold 10 pictures or more to hold some out; ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--channel 7", "--channel must be below 3, the number of channels, got 7"),
+        ("--object-size 9-", "--object-size must be auto, a number of pixels, or a range"),
+        ("--object-size big", "--object-size must be auto, a number of pixels, or a range"),
+        ("--object-size -3", "--object-size must be"),
+        ("--object-size inf", "--object-size must be 2 to"),
+    ],
+)
+def test_a_wrong_setting_of_pictures_is_one_line(flags, message, pictures, tmp_path, capsys):
+    if "channel" in flags:
+        for path in pictures.iterdir():
+            with Image.open(path) as picture:
+                colours = picture.convert("RGB")
+            colours.save(path)
+    assert mistake(f"train {pictures} --out {tmp_path}/run {flags}", capsys).startswith(message)
+    assert not (tmp_path / "run").exists()

@@ -118,6 +118,12 @@ def test_mistakes_of_predict(run, folder, tmp_path, capsys):
         (f"{tmp_path}/empty --out {tmp_path}/out", "PICTURES must hold pictures ("),
         (f"{folder} --out {tmp_path}/out --strict", f"{folder}/broken.jpg cannot be read"),
         (f"{folder} --out {tmp_path}/out --num-paths 0", "--num-paths must be at least 1, got 0"),
+        (f"{folder} --out {tmp_path}/out --threshold 2", "--threshold must be 0 to 1, got 2.0"),
+        (f"{folder} --out {tmp_path}/out --min-size -1", "--min-size must be at least 0, got -1.0"),
+        (
+            f"{folder} --out {tmp_path}/out --min-size 9 --max-size 8",
+            "--max-size must be at least --min-size, 9.0, got 8.0",
+        ),
         (
             f"{folder} --out {tmp_path}/out --format xml",
             "invalid choice 'xml' for argument '--format'",

@@ -62,6 +62,12 @@ def predict(
     from airjax.training.session import report_broken
 
     at_least_1(num_paths=num_paths)
+    if not 0 <= threshold <= 1:
+        raise InputError("threshold", "must be 0 to 1", threshold)
+    if not min_size >= 0:
+        raise InputError("min_size", "must be at least 0", min_size)
+    if not max_size >= min_size:
+        raise InputError("max_size", f"must be at least --min-size, {min_size}", max_size)
     found = trained(run)
     seed = found.config.train.seed if seed is None else seed
     a_seed(seed)

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from airjax.data.decode import Frame
 from airjax.data.placement import SWAPPED, Placement
+from airjax.errors import InputError
 from airjax.object_size import noise, otsu
 from airjax.picture_config import PictureConfig
 
@@ -41,13 +42,14 @@ def channel(frame: Frame, name: str) -> Float[np.ndarray, "H W *C"]:
     """The channel of a picture that is read, as the file's values; or three or more channels.
 
     Raises:
-        ValueError: if there is no such channel.
+        InputError: if there is no such channel.
     """
     pixels = frame.pixels.astype(np.float32)
     if pixels.ndim == 2:
         return np.stack([pixels] * 3, axis=-1) if name == "colour" else pixels
     if name == "colour" and pixels.shape[-1] != 3:
-        raise ValueError(f"must have three channels, has {pixels.shape[-1]} (--channel)")
+        rule = f"must be another one for pictures of {pixels.shape[-1]} channels"
+        raise InputError("channel", rule, name)
     if name in COLOURS:
         return pixels
     if name == "max":
@@ -55,7 +57,8 @@ def channel(frame: Frame, name: str) -> Float[np.ndarray, "H W *C"]:
     if name == "grey":
         return pixels @ np.array(LUMINANCE, np.float32) if frame.is_colour else pixels.mean(-1)
     if int(name) >= pixels.shape[-1]:
-        raise ValueError(f"must have a channel {name}, has {pixels.shape[-1]} (--channel)")
+        rule = f"must be below {pixels.shape[-1]}, the number of channels"
+        raise InputError("channel", rule, name)
     return pixels[..., int(name)]
 
 

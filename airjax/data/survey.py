@@ -33,7 +33,7 @@ from airjax.picture_config import PictureConfig
 SAMPLED = 20  # pictures that decide
 FEW = 5  # pictures that do not tell what is the same in all
 COARSE = 200  # pixels on the smaller side that tell a bright background
-LOOKED_AT = 512  # pixels of a sampled picture on a side; its middle is looked at
+CENTRE = 512  # side in pixels of the central part of each sampled picture that is used
 COLOURFUL = 0.1, 1e-3  # least difference of a pixel's channels, and least share of such pixels
 ALONE = 0.35  # a channel has the signal if the others have less than this share of its contrast
 UNSURE = 0.1  # brightness of a background that is neither dark nor bright
@@ -43,7 +43,8 @@ VARY = 2.0  # ratio of the peaks of pictures from which each has its own levels
 FULL = 0.97  # a peak above this share of white needs no stretching
 UNEVEN = 0.05  # of white: a background that varies more is subtracted
 OBJECTS = 2.5  # side of the opening that finds the background, in objects
-WORKING = 20.0, 16.0  # objects above so many pixels are read at a scale at which they have so many
+# objects larger than the first number of pixels are scaled down to the second
+WORKING = 20.0, 16.0
 CROP = 3.0  # side of a crop, in objects
 WIDE = 12.0  # objects this many times smaller than the pictures are read in crops
 LEAST_CROP, MOST_CROP = 24, 64
@@ -348,8 +349,8 @@ def with_sizes(
 def _middle(frame: Frame) -> Frame:
     """The middle of a large picture."""
     height, width = frame.pixels.shape[:2]
-    top, left = (max(0, (side - LOOKED_AT) // 2) for side in (height, width))
-    part = slice(top, top + LOOKED_AT), slice(left, left + LOOKED_AT)
+    top, left = (max(0, (side - CENTRE) // 2) for side in (height, width))
+    part = slice(top, top + CENTRE), slice(left, left + CENTRE)
     alpha = None if frame.alpha is None else frame.alpha[part]
     return frame._replace(pixels=frame.pixels[part].copy(), alpha=alpha)
 

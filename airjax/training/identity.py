@@ -1,4 +1,4 @@
-"""What a training must find again when it goes on: the same images, and the same environment."""
+"""The identity of a run: the fingerprint of its images, and the environment it was started in."""
 
 import hashlib
 import os

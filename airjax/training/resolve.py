@@ -12,7 +12,7 @@ from airjax.console import Decision
 from airjax.data import DATASETS, NamedData
 from airjax.data.survey import Survey
 from airjax.errors import InputError
-from airjax.object_size import fitted
+from airjax.object_size import fitted, pixels
 
 OTHER: dict[str, Any] = NamedData._field_defaults  # of data sets that are not in DATASETS
 
@@ -51,7 +51,8 @@ def resolved(
     if seen is not None:
         config, decisions = _of_pictures(config, seen, max_objects is not None)
         estimated = seen.image_object_size
-        object_size = object_size if object_size is None or estimated is None else estimated
+        if estimated is not None and pixels(object_size) is not None:
+            object_size = estimated  # the same size, in pixels of the images
     known = DATASETS.get(config.train.data)
     defaults = OTHER if known is None else known._asdict()
     train, model = config.train, config.model

@@ -84,7 +84,9 @@ class Session:
         """
         config = config or Config()
         if str(name) not in data.DATASETS:
-            name = os.path.abspath(name)  # the run goes on from any working directory
+            name = os.path.abspath(
+                name
+            )  # so that the run can be resumed from any working directory
         config = replace(config, train=replace(config.train, data=str(name)))
         if config.progress.tensorboard:
             tensorboard.check_installed()
