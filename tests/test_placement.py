@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 
 from airjax.air import AIR
 from airjax.cli.main import main
-from airjax.cli.writers import WRITERS
+from airjax.inference.writers import WRITERS
 from airjax.config import Config, TrainConfig
 from airjax.data.folder import read_images
 from airjax.data.placement import Placement

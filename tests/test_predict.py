@@ -150,7 +150,7 @@ def test_mistakes_of_predict(run, folder, tmp_path, capsys):
 def test_an_interruption_leaves_nothing_that_looks_like_a_result(
     error, status, run, folder, tmp_path, monkeypatch, capsys
 ):
-    from airjax.cli import writers
+    from airjax.inference import writers
 
     def fails(self, *picture):
         if self.written == 3:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from airjax.air import AIR
 from airjax.cli.main import main
-from airjax.cli.writers import WRITERS
+from airjax.inference.writers import WRITERS
 from airjax.config import Config, TrainConfig
 from airjax.data.placement import Placement
 from airjax.inference.regions import regions

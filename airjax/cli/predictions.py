@@ -10,18 +10,17 @@ import numpy as np
 
 from airjax import storage
 from airjax.air import AIR
-from airjax.cli.writers import WRITERS, Picture
 from airjax.console import Decision, tracked
 from airjax.data.decode import Broken
 from airjax.data.files import picture_files
 from airjax.data.folder import ReadImage, for_these, read_images
-from airjax.data.placement import Placement
 from airjax.data.signal import channel
 from airjax.errors import InputError
 from airjax.inference import plots
-from airjax.inference.regions import Region, regions
+from airjax.inference.regions import Region, in_file, regions
 from airjax.inference.results import Objects
 from airjax.inference.tiles import poisson_binomial
+from airjax.inference.writers import WRITERS, Picture
 from airjax.picture_config import PictureConfig
 
 SHEET = 50  # pictures on a contact sheet
@@ -106,7 +105,7 @@ def write_predictions(
         folder: of pictures, or one picture.
         settings: how pictures become images. With ``crop`` they are read in tiles.
         out: the new folder.
-        formats: keys of `airjax.cli.writers.WRITERS`.
+        formats: keys of `airjax.inference.writers.WRITERS`.
         draw: also write drawings.
         strict: stop at the first broken file.
         kept: which objects are written (default: all).
@@ -173,14 +172,6 @@ def _write(
         images = [image / 255 for image, _ in sheet]
         figure = plots.images(images, [objects.tight_boxes for _, objects in sheet])
         plots.save(figure, out / "contact_sheet.png")
-
-
-def in_file(objects: Objects, placement: Placement) -> Objects:
-    """The objects with boxes in pixels of the file. Windows may reach beyond the picture."""
-    return objects._replace(
-        tight_boxes=placement.in_file(objects.tight_boxes),
-        window_boxes=placement.in_file(objects.window_boxes, clipped=False),
-    )
 
 
 def _images(

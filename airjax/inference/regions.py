@@ -82,6 +82,14 @@ def regions(
     return found
 
 
+def in_file(objects: Objects, placement: Placement) -> Objects:
+    """The objects with boxes in pixels of the file. Windows may reach beyond the picture."""
+    return objects._replace(
+        tight_boxes=placement.in_file(objects.tight_boxes),
+        window_boxes=placement.in_file(objects.window_boxes, clipped=False),
+    )
+
+
 def _windows(decoder: Decoder, z_what: np.ndarray) -> Float[np.ndarray, "n w w"]:
     """The decoded objects; of several channels, the brightest. Compiled once."""
     parts = [np.zeros((0, 1, 1), np.float32)]

@@ -1,4 +1,4 @@
-"""The files that ``airjax predict`` writes, for other tools: a class a format.
+"""The files that ``airjax predict`` writes and the page offers, for other tools: a class a format.
 
 A further format is a class with the methods of `Writer`, and an entry in ``WRITERS``. Packages that
 only one format needs are imported there.
