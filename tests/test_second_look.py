@@ -236,7 +236,7 @@ def test_reading(blobs, pictures, monkeypatch):
     """Fields belong together; images do not depend on the batch; the guide's bound stays."""
     monkeypatch.setattr(infer, "log_count_probs", lambda p: UNSURE[:, None])  # of every image
     once, again = (read(*blobs, pictures, 3, 2, second_look=look) for look in (False, True))
-    np.testing.assert_array_equal(once.elbo, again.elbo)
+    np.testing.assert_allclose(once.elbo, again.elbo, rtol=1e-6)  # two programs
     np.testing.assert_array_equal(once.sampled_count, again.sampled_count)
     assert once.count.tolist() == [1] * 7
     assert again.count.tolist() == [1, 2, 1, 2, 1, 2, 1]

@@ -7,13 +7,14 @@ size of the batches nor on the other images.
 import dataclasses
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PRNGKeyArray, UInt8, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, UInt8, UInt32
 
 from airjax.console import tracked
 from airjax.errors import InputError
@@ -121,7 +122,7 @@ def read(
 
     def one_batch(images, keys):
         programs, more = masked(model, guide), (z_pres_prior, Reading._fields, second_look)
-        return _read_batch(*programs, images, keys, num_paths, *more)
+        return _read_batch(*programs, images, _split(keys, num_paths), *more)
 
     _check_second_look(guide, second_look)
     return in_batches(one_batch, images, seed, title)
@@ -187,11 +188,19 @@ def _keys(seed: UInt32[ArrayLike, ""], contents: UInt32[ArrayLike, " N"]) -> Key
     return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(contents)
 
 
+@partial(jax.jit, static_argnums=1)
+def _split(keys: Key[Array, " N"], num_paths: int) -> Key[Array, "N keys"]:
+    """The keys of K paths of each image, after one of its sampled count. Those of fewer paths are
+    the first ones of those of more."""
+    return jax.vmap(lambda key: jax.random.split(key, num_paths + 1))(keys)
+
+
 def read_paths(
     model: Model, guide: Guide, image: UInt8[np.ndarray, "H W *C"], seed: int = 0
 ) -> Reading:
     """One image, read ``ROWS`` times, each time along another single path of the guide; with the
-    program that `read_stream` compiles for one path.
+    program that `read_stream` compiles for one path. The first K of them are the paths that `read`
+    with ``num_paths`` K averages over.
 
     Args:
         model: trained generative program.
@@ -203,9 +212,10 @@ def read_paths(
         the fields ``FOUND``, a row a path.
     """
     with in_32_bits():
-        keys = _keys(np.uint32(seed), np.arange(ROWS, dtype=np.uint32))
+        own = _split(_keys(np.uint32(seed), _contents(image[None])), ROWS)[0]
+        keys = jnp.stack([jnp.broadcast_to(own[0], ROWS), own[1:]], axis=1)
         copies = jnp.asarray(np.repeat(image[None], ROWS, axis=0))
-        found = _read_batch(*masked(model, guide), copies, keys, 1, None, FOUND, False)
+        found = _read_batch(*masked(model, guide), copies, keys, None, FOUND, False)
         return jax.tree.map(np.asarray, found)
 
 
@@ -235,7 +245,8 @@ def read_stream(
 
     def one_batch(images, keys):
         programs = masked(model, guide)
-        return _read_batch(*programs, images, keys, num_paths, None, fields, second_look)
+        keys = _split(keys, num_paths)
+        return _read_batch(*programs, images, keys, None, fields, second_look)
 
     _check_second_look(guide, second_look)
     return stream(one_batch, chunks, seed)
@@ -252,15 +263,14 @@ def _read_batch(
     model: Model,
     guide: Guide,
     images: UInt8[Array, "N H W *C"],
-    keys: Key[Array, " N"],
-    num_paths: int,
+    keys: Key[Array, "N keys"],
     z_pres_prior: Float[Array, " T"] | None,
     fields: tuple[str, ...],
     second_look: bool,
 ) -> Reading:
     def one(image, key):
         image = image.astype(jnp.float32) / 255
-        reading = _read_one(model, guide, image, key, num_paths, z_pres_prior, second_look)
+        reading = _read_one(model, guide, image, key, z_pres_prior, second_look)
         return Reading(**{name: getattr(reading, name) for name in fields})
 
     return jax.vmap(one)(images, keys)
@@ -270,21 +280,21 @@ def _read_one(
     model: Model,
     guide: Guide,
     image: Float[Array, "H W *C"],
-    key: PRNGKeyArray,
-    num_paths: int,
+    keys: Key[Array, " keys"],
     z_pres_prior: Float[Array, " T"] | None,
     second_look: bool,
 ) -> Reading:
-    """The `Reading` of one image, without the leading axis."""
+    """The `Reading` of one image, without the leading axis; keys of the sampled count and of K
+    paths."""
     images, steps, size = image[None], guide.config.model_steps, guide.config.image_size
-    sample_key, *path_keys = jax.random.split(key, num_paths + 1)
+    sample_key, path_keys = keys[0], keys[1:]
 
     def on_path(key):  # CountELBO draws the same path from the same key
         p = jnp.stack([site["fn"].probs for site in all_on_trace(guide, images, key)["z_pres"]])
         elbo = CountELBO().per_image(key, {}, model, guide, images, z_pres_prior)
         return log_count_probs(p)[:, 0], elbo[0]
 
-    log_q_n, elbo = jax.vmap(on_path)(jnp.stack(path_keys))
+    log_q_n, elbo = jax.vmap(on_path)(path_keys)
     count_probs = jnp.exp(log_q_n).mean(0)
 
     objects = Explainer(model, guide, image).read(image, steps)
