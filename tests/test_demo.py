@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import socket
 from types import SimpleNamespace
 
@@ -16,7 +15,6 @@ from conftest import TINY, eager, mistake
 from PIL import Image
 
 from airjax.cli import demo as command
-from airjax.cli.main import main
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.demo import dreams, views
 from airjax.demo.drawing import (
@@ -28,7 +26,6 @@ from airjax.demo.drawing import (
 )
 from airjax.demo.exhibit import Exhibit
 from airjax.demo.reader import MOST_PATHS, Reader, windows_of
-from airjax.demo.see_tab import See
 from airjax.demo.server import check_address
 from airjax.demo.uploads import uploaded
 from airjax.errors import InputError
@@ -160,18 +157,19 @@ def test_an_upload_is_fitted_its_ground_made_dark_and_its_file_removed(tmp_path)
     page = np.full((100, 200), 250, np.uint8)
     page[40:60, 90:110] = 10
     file = saved(tmp_path / "page.jpg", Image.fromarray(page), quality=95)
-    image, note = uploaded(file, PictureConfig(), (50, 50))
-    assert "scaled from 200 x 100 to the model's 50 x 50 pixels" in note
+    subject = uploaded(file, PictureConfig(), (50, 50))
+    image = subject.image
+    assert "scaled from 200 x 100 to the model's 50 x 50 pixels" in subject.note
     assert image.shape == (50, 50) and not file.exists()
     assert image[24:26, 24:26].min() > 200 and image[14:18].max() < 40
     file = saved(tmp_path / "same.png", Image.fromarray(255 - page))
     as_is = PictureConfig("no", None, "grey", 0, normalise="none")
-    image, note = uploaded(file, as_is, (100, 200))
-    np.testing.assert_array_equal(image, 255 - page)
-    assert note == ""
+    subject = uploaded(file, as_is, (100, 200))
+    np.testing.assert_array_equal(subject.image, 255 - page)
+    assert subject.note == ""
     for channels in (2, 3):
         file = saved(tmp_path / "grey.png", Image.fromarray(255 - page))
-        image, _ = uploaded(file, PictureConfig(), (50, 50, channels))
+        image = uploaded(file, PictureConfig(), (50, 50, channels)).image
         assert image.shape == (50, 50, channels)
 
 
@@ -365,26 +363,3 @@ def test_addresses_that_cannot_be_had(tmp_path, monkeypatch, capsys):
 def test_without_the_extra_one_line_says_so(monkeypatch, capsys):
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert mistake("demo", capsys) == "airjax demo needs gradio: pip install 'airjax[demo]'"
-
-
-def test_the_page_reads_a_large_picture_as_predict_does(tmp_path):
-    """In tiles of the crops' size, with the same count; not squeezed to one crop."""
-    model = TINY.for_images((6, 6))
-    pictures = PictureConfig("no", None, "grey", 6, normalise="none")
-    run = Run.create(Config(TrainConfig(data="digits"), model, pictures=pictures), tmp_path / "run")
-    programs = untrained(model, 1)
-    run.save(programs[0], eager(programs[1]))
-    (tmp_path / "in").mkdir()
-    picture = np.random.default_rng(0).integers(0, 256, (17, 23)).astype(np.uint8)
-    Image.fromarray(picture).save(tmp_path / "in/a.png")
-    main(f"predict {run.path} {tmp_path}/in --out {tmp_path}/out".split())
-    count, low, high = np.genfromtxt(
-        tmp_path / "out/counts.csv", delimiter=",", skip_header=1, usecols=(2, 4, 5), dtype=int
-    )
-    assert count > 3  # more than a crop can have
-    see = See(Exhibit.of(run))
-    shutil.copy(tmp_path / "in/a.png", tmp_path / "upload.png")
-    image, seen, _ = see.upload(str(tmp_path / "upload.png"), 5)
-    np.testing.assert_array_equal(image, picture)
-    assert f'data-count="{count}"' in seen and f"{low} to {high} with probability 0.9" in seen
-    assert seen.count("<rect") == count

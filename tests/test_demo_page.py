@@ -1,20 +1,27 @@
 """The page of ``airjax demo`` in a real browser, Debian's chromium."""
 
+import base64
+import csv
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from urllib.parse import urlsplit
 
 import equinox as eqx
 import jax
 import numpy as np
 import pytest
+import roifile
+import shapely
+import tifffile
 from conftest import eager
 from PIL import Image
 
+from airjax.cli.main import main
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.demo.reader import Reader
 from airjax.programs.untrained import untrained
@@ -217,6 +224,106 @@ def test_an_upload_is_read_as_in_python_and_not_kept(page, server, run, tmp_path
     wait_for_bars(page, one)
     temporary = server[1]
     assert not [path for path in temporary.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+DROP = """([name, content]) => {
+    const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([bytes], name));
+    for (const kind of ["dragover", "drop"]) {
+        document.body.dispatchEvent(
+            new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer })
+        );
+    }
+}"""
+
+
+@pytest.fixture(scope="module")
+def deep(run, tmp_path_factory):
+    """A file of 16 bit and two pages, and the folder that predict writes of it."""
+    folder = tmp_path_factory.mktemp("deep")
+    values = np.random.default_rng(4).integers(0, 2**16, (2, 20, 26)).astype(np.uint16)
+    file = folder / "in" / "=a &lt;i&gt; 'c.tif"
+    file.parent.mkdir()
+    tifffile.imwrite(file, values, photometric="minisblack")
+    formats = ["csv", "json", "masks", "rois", "geojson"]
+    line = ["predict", run.path, file, "--out", folder / "out", "--num-paths", 10, "--format"]
+    main([*map(str, line), *formats])
+    return file, folder / "out"
+
+
+def of_first_page(path):
+    """The rows of a table of predict."""
+    with open(path, newline="") as file:
+        return [row for row in csv.DictReader(file) if row["page"] == "0"]
+
+
+def saved(page, key, folder):
+    """The file that a button downloads."""
+    with page.expect_download() as download:
+        page.click(f"#downloads [data-key={key}]")
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def test_a_deep_upload_has_the_table_and_the_files_of_predict(page, server, deep, tmp_path):
+    file, out = deep
+    page.locator("input[type=file]").set_input_files(file)
+    page.wait_for_function("document.querySelector('#table').innerText.includes('page 0')")
+    count, *_ = of_first_page(out / "counts.csv")
+    rows = of_first_page(out / "objects.csv")
+    assert page.get_attribute(".air-count", "data-count") == count["count"]
+    probability = f"{float(count['probability']):.4f}"
+    title = page.inner_text("#table h3")
+    assert probability in title and title.startswith(file.name)  # as text, not as HTML
+    columns = page.locator("#table th").all_inner_texts()
+    cells = [row.locator("td").all_inner_texts() for row in page.locator("#table tbody tr").all()]
+    assert cells == [[row[name] for name in columns] for row in rows] and len(columns) == 13
+    assert "only the first was read" in page.inner_text(".air-message")
+
+    assert of_first_page(saved(page, "objects", tmp_path)) == rows
+    assert of_first_page(saved(page, "count", tmp_path)) == [count]
+    mask = saved(page, "mask", tmp_path)
+    assert mask.name == "a_lt_i_gt_c-mask.tif"
+    (want,) = (out / "masks").glob("*.0.tif")
+    np.testing.assert_array_equal(tifffile.imread(mask), tifffile.imread(want))
+    assert len(roifile.roiread(saved(page, "rois", tmp_path))) == len(rows)
+    found = shapely.from_geojson(saved(page, "geojson", tmp_path).read_text())
+    assert len(found.geoms) == len(rows)
+    (entry,) = json.loads(saved(page, "json", tmp_path).read_text())
+    assert len(entry["objects"]) == len(rows)
+    with zipfile.ZipFile(saved(page, "everything", tmp_path)) as archive:
+        for name in archive.namelist():
+            assert archive.read(name) == (tmp_path / name).read_bytes()
+        assert len(archive.namelist()) == 6
+    again = saved(page, "everything", tmp_path)
+    assert zipfile.is_zipfile(again)
+    assert not [path for path in server[1].rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_a_file_can_be_dropped(page, deep):
+    content = base64.b64encode(deep[0].read_bytes()).decode()
+    page.get_by_role("tab", name="Learning").click()
+    page.wait_for_selector(".air-curves")
+    page.evaluate(DROP, ["../<img src=x>${1+1}.tif", content])
+    page.wait_for_function("document.querySelector('#table').innerText.includes('img src=x')")
+    assert not page.locator("#table img").count()
+    assert page.is_visible("#seen .air-seen") and not page.locator("body.air-dropping").count()
+    page.evaluate(DROP, ["dropped.png", base64.b64encode(b"no picture").decode()])
+    page.wait_for_selector(".air-message >> text=dropped.png cannot be read")
+
+
+def test_an_example_is_read(page, run):
+    images = np.load(run.config.train.data)["images"][-6:]  # held out
+    thumbnails = page.locator("#examples button")
+    assert thumbnails.count() == len(images)
+    page.click("#random-scene")
+    for i in (5, 2):
+        thumbnails.nth(i).click()
+        page.wait_for_function(f"document.querySelector('#table').innerText.includes('scene-{i}')")
+        want = Reader(*run.load())(images[i], 10).count_probs[0]
+        np.testing.assert_allclose(bars(page), want, atol=1e-3)
 
 
 def test_a_broken_upload_is_reported(page, tmp_path):

@@ -9,11 +9,11 @@ from PIL import ExifTags, Image
 
 from airjax.air import AIR
 from airjax.cli.main import main
-from airjax.inference.writers import WRITERS
 from airjax.config import Config, TrainConfig
 from airjax.data.folder import read_images
 from airjax.data.placement import Placement
 from airjax.inference.results import Objects
+from airjax.inference.writers import WRITERS
 from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
 from airjax.training.runs import Run

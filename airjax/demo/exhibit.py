@@ -2,18 +2,32 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from airjax.air import AIR
-from airjax.demo import dreams
+from airjax.data import DATASETS
+from airjax.data.signal import channel
+from airjax.demo import dreams, views
 from airjax.demo.drawing import Brush
+from airjax.demo.examples import Example, of_files, of_images
 from airjax.demo.reader import MOST_PATHS, Reader
+from airjax.demo.uploads import Subject, as_it_is
 from airjax.errors import InputError
+from airjax.inference.regions import in_file, regions
+from airjax.inference.writers import Picture
 from airjax.training import runs
 
 SAMPLED = 6 * MOST_PATHS  # images that typical objects and their codes are taken from
+
+
+class Found(NamedTuple):
+    """What was found in a picture, for tables and files, and as HTML."""
+
+    picture: Picture
+    html: str
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,8 @@ class Exhibit:
         held_out: whether they are held-out images.
         brush: the typical object.
         codes: of the objects found in the images.
-        first: index of the image that the page shows at first.
+        examples: held-out pictures to click on; none if the run's data cannot be read.
+        first: what the page shows at first.
     """
 
     run: runs.Run
@@ -39,7 +54,8 @@ class Exhibit:
     held_out: bool
     brush: Brush
     codes: dreams.Codes
-    first: int
+    examples: list[Example]
+    first: Subject
 
     @classmethod
     def of(cls, run: runs.Run, data_dir: Path | None = None) -> "Exhibit":
@@ -48,22 +64,46 @@ class Exhibit:
         Raises:
             InputError: if the model cannot be loaded.
         """
-        reader = Reader(*run.load())
+        reader = Reader(*run.load(), run.config.train.seed)
         try:
             images, held_out = run.data(None, None, data_dir).images, True
         except InputError:  # moved or removed: drawing and dreaming need no data
             made = reader.air.sample(SAMPLED)
             images, held_out = np.round(255 * np.clip(made, 0, 1)).astype(np.uint8), False
         scenes = reader.all(images[:SAMPLED])
-        first = int(np.argmax(scenes.counts >= 2))  # an image with something to see
+        shape, data = reader.model.config.image_shape, Path(run.config.train.data)
+        examples = list[Example]()
+        if held_out:
+            is_folder = run.config.train.data not in DATASETS and data.is_dir()
+            pictures = run.config.pictures
+            examples = of_files(data, pictures, shape) if is_folder else of_images(images)
+        i = int(np.argmax(scenes.counts >= 2))  # an image with something to see
+        first = as_it_is(images[i], f"scene-{i}")
+        if run.config.pictures.crop and examples:  # not a crop, but a whole picture
+            first = examples[0].subject()
         brush, codes = Brush.of(scenes), dreams.codes_of(scenes)
         finder = AIR.of(*run.load(), random_state=run.config.train.seed)
-        return cls(run, reader, finder, images, held_out, brush, codes, first)
+        return cls(run, reader, finder, images, held_out, brush, codes, examples, first)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of an image: ``(H, W)`` or ``(H, W, C)``."""
         return self.reader.model.config.image_shape
+
+    def found(self, subject: Subject, num_paths: int) -> Found:
+        """What is found in a picture: in one that is read in tiles as ``airjax predict`` finds it,
+        otherwise as it does with ``--num-paths`` K."""
+        if subject.in_tiles:
+            objects = self.finder.find(subject.image)
+            html = views.seen_in_tiles(subject.image, objects)
+        else:
+            scene = self.reader(subject.image, num_paths)
+            objects, html = scene[0], views.seen(scene)
+        read, values = subject.read, channel(subject.read.frame, subject.channel)
+        measured = regions(self.reader.model, objects, read.placement, values)
+        stored = in_file(objects, read.placement)
+        picture = Picture(read.path.name, read.frame.page, read.placement.file, stored, measured)
+        return Found(picture, html)
 
     def facts(self) -> dict[str, str]:
         """The run in a few words."""

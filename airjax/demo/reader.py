@@ -18,14 +18,14 @@ MOST_PATHS = 50
 
 
 class Reader:
-    """Reads images of the model's size, as `airjax.air.AIR.predict` does.
+    """Reads images of the model's size, as `airjax.air.AIR.predict` does with the same seed.
 
     The number of paths is a constant of a compiled program: a slider would compile it again and
     again. Here one program reads the image along many paths, and the first K are averaged.
     """
 
-    def __init__(self, model: Model, guide: Guide):
-        self.model, self.guide = model, guide
+    def __init__(self, model: Model, guide: Guide, seed: int = 0):
+        self.model, self.guide, self.seed = model, guide, seed
 
     @cached_property
     def air(self) -> AIR:
@@ -43,7 +43,7 @@ class Reader:
         Returns:
             one scene.
         """
-        paths = read_paths(self.model, self.guide, image)
+        paths = read_paths(self.model, self.guide, image, self.seed)
         count_probs = paths.count_probs[:num_paths].mean(axis=0, keepdims=True)
         # all other fields are from the mean path, the same for all rows
         first = jax.tree.map(lambda field: field[:1], paths)

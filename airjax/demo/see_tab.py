@@ -1,5 +1,8 @@
 """The first tab: draw, upload, or take a held-out scene, and see what AIR finds in it."""
 
+import base64
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,98 +12,153 @@ import numpy as np
 from airjax.data import DATASETS
 from airjax.demo import views
 from airjax.demo.canvas import CLEAR, canvas
+from airjax.demo.downloads import EVERYTHING, OFFERS, download
 from airjax.demo.drawing import drawn, strokes_from_json
 from airjax.demo.exhibit import Exhibit
 from airjax.demo.reader import MOST_PATHS
-from airjax.demo.uploads import uploaded
+from airjax.demo.uploads import Subject, as_it_is, uploaded
 from airjax.errors import InputError
+from airjax.inference.writers import Picture
 
 PATHS = 10  # K at first
 FIT = "Scale what I draw to the size of what it was trained on"
-HELP = "Draw one, several or no {things}; or upload a picture, or take a random scene {origin}."
+HELP = (
+    "Draw one, several or no {things}; or upload a picture (or drop its file anywhere on the "
+    "page), or take a random scene {origin}."
+)
 
 
 class See:
-    """The events of the tab. Each takes the user's input and K, and returns the image, what was
-    found in it, and a message."""
+    """The events of the tab. Each takes the user's input and K, and returns the values of
+    ``Parts.found``: the subject, what was found in it, its HTML, the table, a message, and whether
+    K can be chosen."""
 
     def __init__(self, exhibit: Exhibit):
         self.exhibit = exhibit
         self.random = np.random.default_rng()
 
-    def draw(self, strokes: str, fit: bool, num_paths: int) -> tuple[Any, Any, Any]:
+    def draw(self, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
         """Strokes as JSON, and whether they are scaled."""
         try:
             lines = strokes_from_json(strokes)
         except InputError as error:
             return self.refused(error)
-        return self.shown(drawn(lines, self.exhibit.brush, self.exhibit.shape, fit), num_paths)
+        image = drawn(lines, self.exhibit.brush, self.exhibit.shape, fit)
+        return self.shown(as_it_is(image, "drawing"), num_paths)
 
-    def rescale(self, strokes: str, fit: bool, num_paths: int) -> tuple[Any, Any, Any]:
+    def rescale(self, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
         """As `draw`, if anything was drawn."""
         if strokes in ("", "[]"):
-            return gr.skip(), gr.skip(), gr.skip()
+            return (gr.skip(),) * 6
         return self.draw(strokes, fit, num_paths)
 
-    def upload(self, file: str, num_paths: int) -> tuple[Any, Any, Any]:
-        """A picture file, which is removed."""
-        try:
-            pictures = self.exhibit.run.config.pictures
-            image, note = uploaded(Path(file), pictures, self.exhibit.shape)
-        except InputError as error:
-            return self.refused(error)
-        image, seen, message = self.shown(image, num_paths)
-        return image, seen, gr.HTML(views.message(note), visible=True) if note else message
+    def upload(self, files: list[str], num_paths: int) -> tuple[Any, ...]:
+        """Picture files, which are removed; the first one is read."""
+        first, *others = map(Path, files)
+        for other in others:
+            other.unlink(missing_ok=True)
+        pictures = self.exhibit.run.config.pictures
+        more = f"Of {len(files)} files, only {first.name} was read. airjax predict reads folders."
 
-    def take(self, last: np.ndarray, num_paths: int) -> tuple[Any, Any, Any]:
+        def read() -> Subject:
+            subject = uploaded(first, pictures, self.exhibit.shape)
+            return subject._replace(note=f"{more} {subject.note}") if others else subject
+
+        return self.read(read, num_paths)
+
+    def example(self, num_paths: int, event: gr.EventData) -> tuple[Any, ...]:
+        """One of the examples, whose number is in the event."""
+        return self.read(self.exhibit.examples[int(event.number)].subject, num_paths)
+
+    def take(self, last: Subject, num_paths: int) -> tuple[Any, ...]:
         """A random scene, other than the one shown."""
         images = self.exhibit.images
-        i = self.random.integers(len(images))
-        if np.array_equal(images[i], last):
+        i = int(self.random.integers(len(images)))
+        if np.array_equal(images[i], last.image):
             i = (i + 1) % len(images)
-        return self.shown(images[i], num_paths)
+        return self.shown(as_it_is(images[i], f"scene-{i}"), num_paths)
 
-    def shown(self, image: np.ndarray, num_paths: int) -> tuple[Any, Any, Any]:
-        """An image, and what is found in it; one that is larger than the model's images is read in
-        tiles, as ``airjax predict`` reads it."""
-        if image.shape == self.exhibit.shape:
-            seen = views.seen(self.exhibit.reader(image, int(num_paths)))
-        else:
-            seen = views.seen_in_tiles(image, self.exhibit.finder.find(image))
-        return image, seen, gr.HTML("", visible=False)
+    def read(self, subject: Callable[[], Subject], num_paths: int) -> tuple[Any, ...]:
+        """A picture that may turn out to be unreadable."""
+        try:
+            return self.shown(subject(), num_paths)
+        except InputError as error:
+            return self.refused(error)
 
-    def refused(self, error: InputError) -> tuple[Any, Any, Any]:
+    def shown(self, subject: Subject, num_paths: int) -> tuple[Any, ...]:
+        """A picture, and what is found in it."""
+        found = self.exhibit.found(subject, int(num_paths))
+        note = gr.HTML(views.message(subject.note), visible=bool(subject.note))
+        picture, table = found.picture, views.table(found.picture)
+        return subject, picture, found.html, table, note, gr.Slider(visible=not subject.in_tiles)
+
+    def again(self, subject: Subject, num_paths: int) -> tuple[Any, ...]:
+        """The same picture with another K; all but the slider."""
+        return self.shown(subject, num_paths)[:-1]
+
+    def refused(self, error: InputError) -> tuple[Any, ...]:
         """Changes nothing, and shows why."""
-        return gr.skip(), gr.skip(), gr.HTML(views.message(str(error)), visible=True)
+        message = gr.HTML(views.message(str(error)), visible=True)
+        return *(gr.skip(),) * 4, message, gr.skip()
+
+    def download(self, found: Picture, event: gr.EventData) -> tuple[Any, Any]:
+        """A file as JSON, for downloads.js, and a message."""
+        try:
+            name, content = download(found, str(event.key))
+        except InputError as error:
+            return gr.skip(), gr.HTML(views.message(str(error)), visible=True)
+        file = {"name": name, "content": base64.b64encode(content).decode()}
+        return json.dumps(file), gr.skip()
 
 
 def build(exhibit: Exhibit) -> None:
     """Adds the tab's components and events."""
     see = See(exhibit)
-    first, seen, _ = see.shown(exhibit.images[exhibit.first], PATHS)
-    image = gr.State(first)
+    subject, (picture, html) = exhibit.first, exhibit.found(exhibit.first, PATHS)
+    last, found = gr.State(subject), gr.State(picture)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            gr.HTML(views.note(_help(exhibit)))
+            gr.HTML(views.note(_help(exhibit)), js_on_load=_script("drop.js"))
             strokes = canvas(exhibit.shape, exhibit.brush)
             fit = gr.Checkbox(True, label=FIT, container=False)
             with gr.Row():
                 take = gr.Button("Random scene", size="md", min_width=120, elem_id="random-scene")
-                upload = gr.UploadButton("Upload a picture", size="md", min_width=120)
+                upload = gr.UploadButton(
+                    "Upload a picture", size="md", min_width=120, file_count="multiple"
+                )
             message = gr.HTML("", visible=False, elem_id="message")
+            examples = gr.HTML(
+                views.thumbnails(exhibit.examples), js_on_load=_script("examples.js"),
+                elem_id="examples", visible=bool(exhibit.examples),
+            )  # fmt: skip
         with gr.Column(scale=3, min_width=300):
-            result = gr.HTML(seen, elem_id="seen")
+            result = gr.HTML(html, elem_id="seen")
             paths = gr.Slider(
                 1, MOST_PATHS, PATHS, step=1, label="K, samples of the guide", elem_id="paths",
                 info="The posterior over the number of objects is averaged over them.",
+                visible=not subject.in_tiles,
             )  # fmt: skip
-    found, last = [image, result, message], "always_last"
-    drawing, quiet = [strokes, fit, paths], "hidden"
-    strokes.submit(see.draw, drawing, found, trigger_mode=last, show_progress=quiet)
-    fit.input(see.rescale, drawing, found, trigger_mode=last, show_progress=quiet)
-    upload.upload(see.upload, [upload, paths], found).then(None, js=CLEAR)
-    take.click(see.take, [image, paths], found, show_progress=quiet).then(None, js=CLEAR)
-    paths.input(see.shown, [image, paths], found, trigger_mode=last, show_progress=quiet)
+    labels = {EVERYTHING: "Everything (zip)"} | {key: o.label for key, o in OFFERS.items()}
+    downloads = gr.HTML(
+        "", html_template=views.downloads(labels), js_on_load=_script("downloads.js"),
+        elem_id="downloads",
+    )  # fmt: skip
+    rows = gr.HTML(views.table(picture), elem_id="table")
+    parts = [last, found, result, rows, message, paths]
+    waiting: dict[str, Any] = {"show_progress_on": [result]}
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    newest: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
+    strokes.submit(see.draw, [strokes, fit, paths], parts, **newest)
+    fit.input(see.rescale, [strokes, fit, paths], parts, **newest)
+    upload.upload(see.upload, [upload, paths], parts, **waiting).then(None, js=CLEAR)
+    examples.select(see.example, [paths], parts, **waiting).then(None, js=CLEAR)
+    take.click(see.take, [last, paths], parts, **quiet).then(None, js=CLEAR)
+    paths.input(see.again, [last, paths], parts[:-1], **newest)
+    downloads.download(see.download, [found], [downloads, message], **quiet)
+
+
+def _script(name: str) -> str:
+    return Path(__file__).with_name(name).read_text()
 
 
 def _help(exhibit: Exhibit) -> str:

@@ -14,10 +14,15 @@ from jaxtyping import Float, Shaped
 from matplotlib.figure import Figure
 from PIL import Image
 
+from airjax.demo.examples import Example
 from airjax.demo.reader import windows_of
 from airjax.inference import plots
 from airjax.inference.plots import STEP_COLOURS
 from airjax.inference.results import Objects, Scenes
+from airjax.inference.writers import OBJECT, Picture
+
+MOST_ROWS = 200  # of the table
+SAME = ("file", "page", "count", "probability")  # columns that are the same for all objects
 
 
 def header(title: str, run: str, data: str, collapsed: str | None = None) -> str:
@@ -54,6 +59,7 @@ def seen_in_tiles(image: np.ndarray, objects: Objects) -> str:
     return _div(
         "air-seen",
         f'<p class="air-count" data-count="{objects.number}">{found}</p>',
+        '<label class="air-toggle"><input type="checkbox" checked> boxes</label>',
         picture(image / 255, objects.tight_boxes, caption="picture, with a box around each object"),
     )
 
@@ -102,7 +108,7 @@ def picture(
 
     Args:
         pixels: in [0, 1].
-        boxes: x0, y0, x1, y1 in pixels.
+        boxes: x0, y0, x1, y1 in pixels; their numbers are shown under the pointer.
         caption: below it.
     """
     height, width = pixels.shape[:2]
@@ -111,7 +117,7 @@ def picture(
         outlines.append(
             f'<rect x="{x0:.2f}" y="{y0:.2f}" width="{x1 - x0:.2f}" height="{y1 - y0:.2f}" '
             f'fill="none" stroke="{_colour(t)}" stroke-width="2.5" '
-            f'vector-effect="non-scaling-stroke"></rect>'
+            f'vector-effect="non-scaling-stroke" pointer-events="all"><title>{t}</title></rect>'
         )
     drawn = (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{_text(caption)}">'
@@ -120,6 +126,47 @@ def picture(
     )
     text = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
     return f'<figure class="air-picture">{drawn}{text}</figure>'
+
+
+def table(found: Picture) -> str:
+    """The columns of objects.csv, a row an object, at most ``MOST_ROWS``; those that are the same
+    for all objects are in the title."""
+    objects = found.objects
+    page = "" if found.page is None else f", page {found.page}"
+    number = f"{_objects(objects.number)} with probability {objects.probability:.4f}"
+    title = f"<h3>{_text(found.file + page)}: {number}</h3>"
+    if not objects.number:
+        return _div("air-block", title)
+    columns = [i for i, name in enumerate(OBJECT) if name not in SAME]
+    head = "".join(f"<th>{_text(OBJECT[i])}</th>" for i in columns)
+    lines = []
+    for t, row in enumerate(found.rows()[:MOST_ROWS]):
+        cells = "".join(f"<td>{_text(str(row[i]))}</td>" for i in columns)
+        lines.append(f'<tr style="--colour:{_colour(t)}">{cells}</tr>')
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    rest = ""
+    if objects.number > MOST_ROWS:
+        rest = note(f"{MOST_ROWS} of {objects.number} objects are shown; files have all of them.")
+    return _div("air-block", title, _div("air-scroll", f"<table>{body}</table>"), rest)
+
+
+def thumbnails(examples: Sequence[Example]) -> str:
+    """Buttons with the pictures of examples."""
+    buttons = (
+        f'<button type="button" data-number="{i}" aria-label="example {_text(each.name)}" '
+        f'title="{_text(each.name)}"><img src="{_png(each.thumbnail / 255)}" alt=""></button>'
+        for i, each in enumerate(examples)
+    )
+    return _div("air-examples", "<h3>Examples, held out from the training</h3>", *buttons)
+
+
+def downloads(labels: dict[str, str]) -> str:
+    """Buttons for the files of what was found."""
+    buttons = (
+        f'<button type="button" data-key="{key}">{_text(label)}</button>'
+        for key, label in labels.items()
+    )
+    return _div("air-block", "<h3>Download what was found</h3>", _div("air-tools", *buttons))
 
 
 def dreamt(
