@@ -189,6 +189,25 @@ def test_of_several_files_the_first_is_read_and_none_is_kept(uploads, tmp_path):
     assert not any(Path(file).exists() for file in files)
 
 
+def test_a_picture_without_the_channel_is_named_and_removed(tmp_path):
+    file = tmp_path / "two.tif"
+    values = np.random.default_rng(0).random((2, 9, 9)).astype(np.float32)
+    tifffile.imwrite(file, values, imagej=True, metadata={"axes": "CYX"})
+    for channel in ("2", "colour"):
+        again = Path(shutil.copy(file, tmp_path / "copy.tif"))
+        with pytest.raises(InputError, match=r"^copy.tif cannot be read: channel must") as error:
+            uploaded(again, PictureConfig(channel=channel), (6, 6))
+        assert not again.exists() and str(tmp_path) not in str(error.value)
+
+
+def test_pictures_with_nothing_in_them_are_read(uploads, tmp_path):
+    for size in ((1, 1), (6, 9)):
+        Image.new("L", size).save(tmp_path / "black.png")
+        _, picture, html, table, *_ = uploads.see.upload([str(tmp_path / "black.png")], 5)
+        assert picture.size == size[::-1] and "air-count" in html
+        assert download(picture, "mask").content and "black.png" in table
+
+
 def test_a_picture_smaller_than_the_crops_is_noted(tmp_path):
     Image.fromarray(np.eye(5, 9, dtype=np.uint8) * 255).save(tmp_path / "small.png")
     pictures = dataclasses.replace(AS_IT_IS, crop=6)

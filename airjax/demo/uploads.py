@@ -65,13 +65,14 @@ def subject_of(path: Path, pictures: PictureConfig, shape: tuple[int, ...]) -> S
         why = frames.why.replace(str(path), path.name)
         raise InputError(path.name, f"cannot be read: {why}")
     height, width, *channels = shape
-    settings = for_these([path], pictures, channels[0] if channels else 1).pictures
-    if not pictures.crop:
-        settings = replace(settings, size=f"{height}x{width}", scale=None)
     try:
+        settings = for_these([path], pictures, channels[0] if channels else 1).pictures
+        if not pictures.crop:
+            settings = replace(settings, size=f"{height}x{width}", scale=None)
         image = as_image(frames[0], settings)
     except ValueError as error:
-        raise InputError(path.name, f"cannot be read: {error}") from None
+        why = str(error).replace(str(path), path.name)
+        raise InputError(path.name, f"cannot be read: {why}") from None
     if image.ndim < len(shape):
         image = np.repeat(image[..., None], channels[0], axis=-1)
     read = ReadImage(path, image, placed(frames[0], settings), frames[0])
