@@ -307,12 +307,16 @@ def test_a_file_can_be_dropped(page, deep):
     content = base64.b64encode(deep[0].read_bytes()).decode()
     page.get_by_role("tab", name="Learning").click()
     page.wait_for_selector(".air-curves")
+    page.mouse.wheel(0, 3000)
     page.evaluate(DROP, ["../<img src=x>${1+1}.tif", content])
     page.wait_for_function("document.querySelector('#table').innerText.includes('img src=x')")
     assert not page.locator("#table img").count()
     assert page.is_visible("#seen .air-seen") and not page.locator("body.air-dropping").count()
     page.evaluate(DROP, ["dropped.png", base64.b64encode(b"no picture").decode()])
     page.wait_for_selector(".air-message >> text=dropped.png cannot be read")
+    page.wait_for_function(
+        "document.querySelector('.air-message').getBoundingClientRect().bottom < innerHeight"
+    )
 
 
 def test_an_example_is_read(page, run):

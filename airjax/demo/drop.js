@@ -15,6 +15,7 @@ document.addEventListener("drop", (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
   document.querySelector("button[role=tab]").click(); // the tab that shows the answer
+  document.querySelector("#seen").parentElement.scrollIntoView({ behavior: "smooth" });
   const input = document.querySelector("input[type=file]");
   input.files = event.dataTransfer.files;
   input.dispatchEvent(new Event("change", { bubbles: true }));

@@ -101,14 +101,14 @@ class See:
         message = gr.HTML(views.message(str(error)), visible=True)
         return *(gr.skip(),) * 4, message, gr.skip()
 
-    def download(self, found: Picture, event: gr.EventData) -> tuple[Any, Any]:
-        """A file as JSON, for downloads.js, and a message."""
+    def download(self, found: Picture, event: gr.EventData) -> Any:
+        """A file as JSON, for downloads.js; or a warning, beside the buttons wherever they are."""
         try:
             name, content = download(found, str(event.key))
         except InputError as error:
-            return gr.skip(), gr.HTML(views.message(str(error)), visible=True)
-        file = {"name": name, "content": base64.b64encode(content).decode()}
-        return json.dumps(file), gr.skip()
+            gr.Warning(str(error))
+            return gr.skip()
+        return json.dumps({"name": name, "content": base64.b64encode(content).decode()})
 
 
 def build(exhibit: Exhibit) -> None:
@@ -126,12 +126,12 @@ def build(exhibit: Exhibit) -> None:
                 upload = gr.UploadButton(
                     "Upload a picture", size="md", min_width=120, file_count="multiple"
                 )
-            message = gr.HTML("", visible=False, elem_id="message")
             examples = gr.HTML(
                 views.thumbnails(exhibit.examples), js_on_load=_script("examples.js"),
                 elem_id="examples", visible=bool(exhibit.examples),
             )  # fmt: skip
         with gr.Column(scale=3, min_width=300):
+            message = gr.HTML("", visible=False, elem_id="message")
             result = gr.HTML(html, elem_id="seen")
             paths = gr.Slider(
                 1, MOST_PATHS, PATHS, step=1, label="K, samples of the guide", elem_id="paths",
@@ -154,7 +154,7 @@ def build(exhibit: Exhibit) -> None:
     examples.select(see.example, [paths], parts, **waiting).then(None, js=CLEAR)
     take.click(see.take, [last, paths], parts, **quiet).then(None, js=CLEAR)
     paths.input(see.again, [last, paths], parts[:-1], **newest)
-    downloads.download(see.download, [found], [downloads, message], **quiet)
+    downloads.download(see.download, [found], downloads, **quiet)
 
 
 def _script(name: str) -> str:
