@@ -24,7 +24,7 @@ from airjax import data
 from airjax.cli.train import COLLAPSED
 from airjax.data.composer import SceneConfig
 from airjax.data.dataset import Dataset
-from airjax.inference.metrics import average_precision
+from airjax.inference.detection import average_precision
 
 COLUMNS = ("count", "low", "high")  # of counts.csv
 AIRJAX = str(Path(sys.executable).with_name("airjax"))

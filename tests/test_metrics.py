@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from airjax.data.dataset import Dataset
+from airjax.inference.detection import average_precision, iou, mean_iou
 from airjax.inference.infer import Reading
-from airjax.inference.metrics import average_precision, iou, mean_iou, score
+from airjax.inference.metrics import score
 
 
 def row(*spans):

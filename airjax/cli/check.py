@@ -1,185 +1,165 @@
-"""The command ``airjax check``: counts done by hand beside those of ``airjax predict``."""
+"""The command ``airjax check``: results of ``airjax predict`` beside counts or objects by hand."""
 
 import csv
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from jaxtyping import Float
 from tyro.conf import Positional, arg
 
 from airjax.errors import InputError
 
-LIMITS = 1.96  # standard deviations of the limits of agreement
-FEW = 5  # hand counts that a correction needs
-FIRST = 5  # pictures that are named to be looked at
-FOLDS = 10  # of the cross-validation
+if TYPE_CHECKING:
+    from rich.table import Table
 
+    from airjax.cli.comparison import Compared
 
-class Counts(NamedTuple):
-    """Counts of pictures: those found, their intervals, and those done by hand.
-
-    Attributes:
-        files: names of the pictures.
-        found: ``[n]``.
-        low: ``[n]``, of the 90 % interval.
-        high: ``[n]``.
-        by_hand: ``[n]``; nan where a picture was not counted.
-    """
-
-    files: list[str]
-    found: Float[np.ndarray, " n"]
-    low: Float[np.ndarray, " n"]
-    high: Float[np.ndarray, " n"]
-    by_hand: Float[np.ndarray, " n"]
+FIRST = 5  # pictures to look at
+Row = tuple[str, str]  # of the table that is shown
 
 
 def check(
     results: Annotated[Positional[Path], arg(metavar="RESULTS")],
-    counts: Annotated[Positional[Path], arg(metavar="COUNTS.csv")],
+    truth: Annotated[Positional[Path], arg(metavar="TRUTH")],
     calibrate: bool = False,
 ) -> None:
-    """Compare counts with those done by hand: bias, limits of agreement, which pictures to look at.
+    """Compare results with counts or objects by hand: agreement, precision, which pictures to see.
 
     Args:
-        results: Folder that airjax predict wrote, with counts.csv.
-        counts: Table of pictures counted by hand, with the columns file and count.
+        results: Folder that airjax predict wrote, with counts.csv and objects.csv.
+        truth: A table with the column file, and count, or x and y for dots, or x0, y0, x1 and y1
+            for boxes; a COCO .json; a label image, or a folder of them.
         calibrate: Also write corrected counts of all pictures: a line fitted to those by hand.
     """
     from airjax import storage
+    from airjax.cli.comparison import compare
+    from airjax.cli.found import read_found
+    from airjax.cli.truth import read_truth
     from airjax.console import console, report
     from airjax.inference import plots
     from airjax.training.runs import unused
 
-    found = read(results, counts)
-    known = ~np.isnan(found.by_hand)
-    console.print(table(found))
+    known = read_truth(truth)
+    if calibrate and known.kind != "counts":
+        rule = "needs a table of counts, with the columns file and count"
+        raise InputError("calibrate", rule, truth)
+    done = compare(results, read_found(results, known.kind != "counts"), known)
+    counted = [p for p in done.pictures if not np.isnan(p.by_hand)]
+    rows = count_rows(counted)
+    if calibrate:
+        rows += correction_rows(counted)
+    if known.kind != "counts":
+        rows += object_rows(counted, known.kind, done.limit)
+    console.print(_table([*rows, *worst_rows(counted, known.kind)]))
+    for line in [*known.lines, *done.lines]:
+        report(line)
     folder = unused(results, "check")
     with storage.new_folder(folder) as out:
-        plots.save(plots.agreement(found.found[known], found.by_hand[known]), out / "agreement.png")
+        plots.save(plots.agreement(*_counts(counted)), out / "agreement.png")
         if calibrate:
-            slope, offset, error = correction(found.found[known], found.by_hand[known])
-            report(
-                f"corrected count = {slope:.3f} x count {offset:+.2f}; mean error of pictures that "
-                f"were left out of the fit {error:.2f}"
-            )
-            _write_corrected(found, slope, offset, out / "corrected.csv")
+            write_corrected(done.pictures, out / "corrected.csv")
         names = sorted(path.name for path in out.iterdir())
     for name in names:
         report(f"written    {folder / name}")
 
 
-def read(results: Path, counts: Path) -> Counts:
-    """The counts found, beside those done by hand. Names may have folders in front.
-
-    Raises:
-        InputError: if a table cannot be read, lacks a column, or none of its pictures was read.
-    """
-    rows = _rows(results / "counts.csv", "RESULTS", ("file", "count", "low", "high"))
-    by_hand = {}
-    for row in _rows(counts, "COUNTS.csv", ("file", "count")):
-        try:
-            by_hand[row["file"].removeprefix("./")] = float(row["count"])
-        except ValueError:
-            rule = f"must have numbers as counts, of {row['file']}"
-            raise InputError("COUNTS.csv", rule, row["count"]) from None
-    totals: dict[str, np.ndarray] = {}
-    for row in rows:  # pages of a file are counted together
-        name = row["file"].removeprefix("./")
-        numbers = np.array([float(row[key]) for key in ("count", "low", "high")])
-        totals[name] = totals.get(name, 0) + numbers
-    files = list(totals)
-    short = {Path(name).name: name for name in files}
-    matched = {name if name in totals else short.get(Path(name).name): n
-               for name, n in by_hand.items()}  # fmt: skip
-    found = np.array([matched.get(name, np.nan) for name in files])
-    if np.isnan(found).all():
-        raise InputError("COUNTS.csv", "must name pictures that are in the results", counts)
-    numbers = np.array(list(totals.values())).T
-    count, low, high = numbers
-    return Counts(files, count, low, high, found)
+def _counts(counted: list["Compared"]) -> tuple[np.ndarray, np.ndarray]:
+    """Counts found and by hand."""
+    found = np.array([p.interval[0] for p in counted], float)
+    return found, np.array([p.by_hand for p in counted], float)
 
 
-def table(found: Counts) -> Any:
+def count_rows(counted: list["Compared"]) -> list[Row]:
     """Bias, mean error, limits of agreement, and whether the intervals hold."""
+    from airjax.inference.agreement import agreement
+
+    found, by_hand = _counts(counted)
+    n, of = len(counted), agreement(found, by_hand)
+    holds = sum(p.interval[1] <= p.by_hand <= p.interval[2] for p in counted)
+    rows = [
+        ("pictures counted by hand", f"{n}, mean {by_hand.mean():.1f}"),
+        ("bias (found less by hand)", f"{of.bias:+.2f}"),
+        ("mean error", f"{of.error:.2f}"),
+        ("95 % limits of agreement", f"{of.low:+.1f} to {of.high:+.1f}"),
+        ("correlation", f"{of.correlation:.3f}"),
+        ("90 % intervals that hold the count", f"{holds} of {n}"),
+    ]
+    return [(name, value) for name, value in rows if "nan" not in value]
+
+
+def correction_rows(counted: list["Compared"]) -> list[Row]:
+    """The line that corrects counts, and how well it predicts pictures left out of the fit."""
+    from airjax.inference.agreement import agreement, correction
+
+    found, by_hand = _counts(counted)
+    line = correction(found, by_hand, "TRUTH")
+    verdict = "" if line.error < agreement(found, by_hand).error else ", no better"
+    return [
+        ("corrected count", f"{line.slope:.3f} x count {line.offset:+.2f}"),
+        (
+            "corrected: mean error (left out of the fit)",
+            f"{line.error:.2f}{verdict}",
+        ),
+        ("corrected: 90 % intervals that hold the count", f"{line.held} of {len(counted)}"),
+    ]
+
+
+def object_rows(counted: list["Compared"], kind: str, limit: float) -> list[Row]:
+    """Precision, recall, F1 and average precision of objects, and of their masks."""
+    from airjax.cli.comparison import score
+    from airjax.inference.detection import THRESHOLD
+
+    scores = {"dots" if kind == "dots" else "boxes": score(counted)}
+    if any(p.mask_hits is not None for p in counted):
+        scores["masks"] = score(counted, masks=True)
+    how = f"within {limit:.1f} pixels" if kind == "dots" else f"IoU {THRESHOLD}"
+    rows: list[Row] = []
+    for name, of in scores.items():
+        shares = f"{of.precision:.3f}, {of.recall:.3f}, {of.f1:.3f}".replace("nan", "-")
+        rows += [
+            (f"{name} by hand, found, matched ({how})", f"{of.true}, {of.found}, {of.matched}"),
+            (f"{name}: precision, recall, F1", shares),
+        ]
+        if of.ap is not None and kind != "dots":
+            rows.append((f"{name}: AP at IoU {THRESHOLD}", f"{of.ap:.3f}"))
+    return rows
+
+
+def worst_rows(counted: list["Compared"], kind: str) -> list[Row]:
+    """The pictures to look at first: those with most errors."""
+    rows: list[tuple[float, Row]] = []
+    for p in counted:
+        if kind == "counts":
+            errors = abs(p.interval[0] - p.by_hand)
+            text = f"{p.interval[0]:.0f} found, {p.by_hand:g} by hand"
+        else:
+            errors, text = p.missed + p.false, f"{p.missed} missed, {p.false} false"
+        rows.append((errors, (f"look at {p.name}", text)))
+    return [row for errors, row in sorted(rows, key=lambda r: -r[0])[:FIRST] if errors]
+
+
+def _table(rows: list[Row]) -> "Table":
     from rich.table import Table
 
-    known = ~np.isnan(found.by_hand)
-    difference = (found.found - found.by_hand)[known]
-    n, bias = len(difference), float(difference.mean())
-    spread = float(difference.std(ddof=1)) if n > 1 else 0.0
-    holds = (found.low <= found.by_hand) & (found.by_hand <= found.high)
     shown = Table("", "", show_header=False)
-    shown.add_row("pictures counted by hand", f"{n}, mean {found.by_hand[known].mean():.1f}")
-    shown.add_row("bias (found less by hand)", f"{bias:+.2f}")
-    shown.add_row("mean error", f"{np.abs(difference).mean():.2f}")
-    limits = f"{bias - LIMITS * spread:+.1f} to {bias + LIMITS * spread:+.1f}"
-    shown.add_row("95 % limits of agreement", limits)
-    if n > 2 and found.found[known].std() > 0 and found.by_hand[known].std() > 0:
-        r = np.corrcoef(found.found[known], found.by_hand[known])[0, 1]
-        shown.add_row("correlation", f"{r:.3f}")
-    shown.add_row("90 % intervals that hold the count", f"{holds[known].sum()} of {n}")
-    worst = np.argsort(-np.where(known, np.abs(found.found - found.by_hand), -1))[:FIRST]
-    for i in worst[known[worst]]:
-        text = f"{found.found[i]:.0f} found, {found.by_hand[i]:.0f} by hand"
-        shown.add_row(f"look at {found.files[i]}", text)
+    for row in rows:
+        shown.add_row(*(cell.encode("utf-8", "backslashreplace").decode() for cell in row))
     return shown
 
 
-def correction(
-    found: Float[np.ndarray, " n"], by_hand: Float[np.ndarray, " n"]
-) -> tuple[float, float, float]:
-    """The line that corrects counts: slope, offset, and the mean error of pictures that were left
-    out of the fit (cross-validation).
+def write_corrected(pictures: list["Compared"], path: Path) -> None:
+    """Corrected counts of all pictures, with 90 % prediction intervals."""
+    from airjax.cli.writers import FORMULAS
+    from airjax.inference.agreement import corrected
 
-    Raises:
-        InputError: if there are too few counts, or they are all the same.
-    """
-    if len(found) < FEW or np.ptp(found) == 0:
-        rule = f"must have {FEW} pictures or more with different counts, to be corrected by"
-        raise InputError("COUNTS.csv", rule, len(found))
-    order, errors = np.random.RandomState(0).permutation(len(found)), []
-    for fold in np.array_split(order, min(FOLDS, len(found))):
-        rest = np.setdiff1d(order, fold)
-        line = _line(found[rest], by_hand[rest])
-        errors += np.abs(np.polyval(line, found[fold]) - by_hand[fold]).tolist()
-    slope, offset = _line(found, by_hand)
-    return float(slope), float(offset), float(np.mean(errors))
-
-
-def _line(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Slope and offset by least squares; a shift where x does not vary."""
-    return np.polyfit(x, y, 1) if np.ptp(x) > 0 else np.array([1.0, (y - x).mean()])
-
-
-def _write_corrected(found: Counts, slope: float, offset: float, path: Path) -> None:
-    """Corrected counts with 90 % prediction intervals of the line."""
-    known = ~np.isnan(found.by_hand)
-    x, y = found.found[known], found.by_hand[known]
-    freedom = max(1, len(x) - 2)
-    spread = np.sqrt(np.square(y - slope * x - offset).sum() / freedom)
-    away = np.square(found.found - x.mean()) / max(np.square(x - x.mean()).sum(), 1e-9)
-    from scipy.stats import t
-
-    half = t.ppf(0.95, freedom) * spread * np.sqrt(1 + 1 / len(x) + away)
+    counted = [p for p in pictures if not np.isnan(p.by_hand)]
+    counts = np.array([p.interval[0] for p in pictures], float)
+    values = corrected(*_counts(counted), counts).T
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "count", "corrected", "low", "high", "by_hand"])
-        corrected = slope * found.found + offset
-        columns = (corrected, np.maximum(corrected - half, 0), corrected + half)
-        for i, name in enumerate(found.files):
-            numbers = [f"{column[i]:.1f}" for column in columns]
-            hand = "" if np.isnan(found.by_hand[i]) else f"{found.by_hand[i]:g}"
-            writer.writerow([name, f"{found.found[i]:g}", *numbers, hand])
-
-
-def _rows(path: Path, argument: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, csv.Error) as error:
-        raise InputError(argument, f"cannot be read ({error})", path) from None
-    missing = [name for name in columns if not rows or name not in rows[0]]
-    if missing:
-        raise InputError(argument, f"must have a column {missing[0]} and a row or more", path)
-    return rows
+        writer.writerow(["file", "page", "count", "corrected", "low", "high", "by_hand"])
+        for p, numbers in zip(pictures, values, strict=True):
+            hand = "" if np.isnan(p.by_hand) else f"{p.by_hand:g}"
+            name = f"./{p.file}" if p.file.startswith(FORMULAS) else p.file
+            row = [name, p.page, f"{p.interval[0]:g}", *(f"{x:.1f}" for x in numbers), hand]
+            writer.writerow(row)

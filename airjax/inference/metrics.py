@@ -1,17 +1,16 @@
 """Scores of counts and boxes against the truth, with the settings that they were made with."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import confusion_matrix
 
 import airjax
 from airjax.data.dataset import Dataset
+from airjax.inference.detection import average_precision, mean_iou
 from airjax.inference.infer import Reading, read
 from airjax.programs.guide import Guide
 from airjax.programs.likelihood import Likelihood
@@ -20,7 +19,6 @@ from airjax.programs.model import Model
 EVALUATED = 1000  # images of each data set that progress is measured on
 LARGE = 5  # a window is large if its scale is this many prior deviations below the mean
 Row = dict[str, Any]  # of a training's metrics
-Boxes = Float[np.ndarray, "_ 4"]  # every image has its own number
 
 
 def score(reading: Reading, data: Dataset) -> dict[str, Any]:
@@ -76,64 +74,6 @@ def settings(
         "model_steps": reading.count_probs.shape[1] - 1,
         "version": airjax.__version__,
     }
-
-
-def iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
-    """Intersection over union of every box of ``a`` with every box of ``b``."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    intersection = np.prod(np.maximum(high - low, 0), axis=-1)
-    area_a = np.prod(a[:, 2:] - a[:, :2], axis=-1)
-    area_b = np.prod(b[:, 2:] - b[:, :2], axis=-1)
-    union = area_a[:, None] + area_b[None] - intersection
-    return intersection / np.maximum(union, np.finfo(np.float32).tiny)
-
-
-def mean_iou(found: Sequence[Boxes], truth: Sequence[Boxes]) -> float | None:
-    """IoU of each true box with the box matched to it, averaged over all true boxes.
-
-    Found and true boxes of an image are matched one to one so that the sum of IoUs is largest (the
-    Hungarian algorithm). A true box without a match counts as 0. None if there is no true box.
-    """
-    total, number = 0.0, 0
-    for f, t in zip(found, truth, strict=True):
-        overlap = iou(f, t)
-        total += overlap[linear_sum_assignment(overlap, maximize=True)].sum()
-        number += len(t)
-    return float(total / number) if number else None
-
-
-def average_precision(
-    found: Sequence[Boxes],
-    scores: Sequence[Float[np.ndarray, " _"]],
-    truth: Sequence[Boxes],
-    threshold: float = 0.5,
-) -> float | None:
-    """Average precision at an IoU threshold, as in PASCAL VOC from 2010 on.
-
-    The boxes found in all images are taken by decreasing score. Each is matched to the true box of
-    its image with the largest IoU, if that is ``threshold`` or more and the box is not matched yet.
-    The result is the area under the precision-recall curve, with precision made monotonic. None if
-    there is no true box.
-    """
-    number = sum(map(len, truth))
-    if not number:
-        return None
-    image = np.repeat(np.arange(len(found)), [len(f) for f in found])
-    row = np.concatenate([np.arange(len(f)) for f in found]) if len(found) else np.zeros(0, int)
-    order = np.argsort(-np.concatenate(list(scores)), kind="stable")
-    overlaps = [iou(f, t) for f, t in zip(found, truth, strict=True)]
-    hits = np.zeros(len(order))
-    for k, index in enumerate(order):
-        overlap = overlaps[image[index]]
-        candidates = overlap[row[index]]
-        if candidates.size and candidates.max() >= threshold:
-            hits[k] = 1
-            overlap[:, candidates.argmax()] = -1  # taken
-    recall = np.cumsum(hits) / number
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0) * precision))
 
 
 def evaluate_quickly(

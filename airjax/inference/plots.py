@@ -100,7 +100,11 @@ def agreement(
     right.plot((found + by_hand) / 2, difference, "o", ms=4)
     spread = limits * (difference.std(ddof=1) if len(difference) > 1 else 0)
     for y, style in ((0, "--"), (-spread, ":"), (spread, ":")):
-        right.axhline(difference.mean() + y, color="grey", ls=style, lw=1)
+        level = difference.mean() + y
+        right.axhline(level, color="grey", ls=style, lw=1)
+        if spread or not y:  # no limits of a single picture
+            right.annotate(f"{level:+.1f}", (1, level), xycoords=("axes fraction", "data"),
+                           xytext=(3, 0), textcoords="offset points", va="center")  # fmt: skip
     right.axhline(0, color="black", lw=0.8)
     right.set(xlabel="mean of the two counts", ylabel="found less by hand")
     return figure

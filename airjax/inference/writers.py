@@ -30,6 +30,17 @@ OBJECT = (
 PICTURE = ("file", "page", "count", "probability", "low", "high", "at_edge", "unsure")
 
 
+def file_named(picture: str, page: int | None, suffix: str) -> str:
+    """The name of a file for a picture: a.png and a.jpg have different ones; one that would become
+    too long is cut, with a hash."""
+    path = Path(picture + ("" if page is None else f".{page}") + suffix)
+    name = os.fsencode(path.name)
+    if len(name) <= LONGEST:
+        return str(path)
+    digest = hashlib.sha256(name).hexdigest()[:16]
+    return str(path.with_name(f"{path.name[:60]}-{digest}{suffix}"))
+
+
 @dataclass(frozen=True)
 class Picture:
     """What was found in a picture.
@@ -49,14 +60,8 @@ class Picture:
     regions: list[Region]
 
     def file_named(self, suffix: str) -> str:
-        """The name of a file for this picture: a.png and a.jpg have different ones; one that would
-        become too long is cut, with a hash."""
-        path = Path(self.file + ("" if self.page is None else f".{self.page}") + suffix)
-        name = os.fsencode(path.name)
-        if len(name) <= LONGEST:
-            return str(path)
-        digest = hashlib.sha256(name).hexdigest()[:16]
-        return str(path.with_name(f"{path.name[:60]}-{digest}{suffix}"))
+        """The name of a file for this picture, see `file_named`."""
+        return file_named(self.file, self.page, suffix)
 
     def row(self) -> list[Any]:
         """The columns ``PICTURE``."""

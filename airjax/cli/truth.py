@@ -1,0 +1,231 @@
+"""The truth that results are compared with: a table of counts, dots or boxes, COCO's JSON, or label
+images."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from airjax.cli.found import BOX
+from airjax.cli.label_images import boxes_of, label_files, numbered, pieces, read_labels
+from airjax.cli.tables import Page, Table
+from airjax.data.files import SUFFIXES
+from airjax.errors import InputError
+
+Kind = Literal["counts", "dots", "boxes", "labels"]
+NO_BOXES = np.zeros((0, 4))
+
+
+class Marked(NamedTuple):
+    """The truth of a picture.
+
+    Attributes:
+        number: of objects.
+        boxes: ``[n, 4]``; a dot is a box without width and height. Of counts, ``[0, 4]``.
+        ignored: ``[k, 4]``, boxes of regions that are left out (COCO's crowds).
+        labels: the number of the object in each pixel, 1 to n; None without label images.
+        size: height and width of the picture; None where it is not known.
+    """
+
+    number: float
+    boxes: Float[np.ndarray, "n 4"] = NO_BOXES
+    ignored: Float[np.ndarray, "k 4"] = NO_BOXES
+    labels: Integer[np.ndarray, "H W"] | None = None
+    size: tuple[int, int] | None = None
+
+
+class Truth(NamedTuple):
+    """The truth of pictures.
+
+    Attributes:
+        kind: of what is known of them.
+        names: of the pictures.
+        pages: the pages of a picture, by its name; label images are read now.
+        has_pages: whether pages of files are told apart.
+        lines: what was passed over or decided.
+        masks: names of label images that are masks without numbers, as far as they were read.
+    """
+
+    kind: Kind
+    names: list[str]
+    pages: Callable[[str], dict[Page, Marked]]
+    has_pages: bool
+    lines: list[str]
+    masks: list[str]
+
+
+def read_truth(path: Path) -> Truth:
+    """Reads a table, COCO's JSON, or finds label images, by the name of the file.
+
+    Raises:
+        InputError: if it cannot be read, or does not have the form of one of these.
+    """
+    if not path.exists():
+        raise InputError("TRUTH", "must be a file, or a folder of label images", path)
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        return _labels(path)
+    return _coco(path) if path.suffix.lower() == ".json" else _table(path)
+
+
+def _of_pages(
+    kind: Kind, pictures: dict[tuple[str, Page], Marked], lines: list[str] | None = None
+) -> Truth:
+    files: dict[str, dict[Page, Marked]] = {}
+    for (name, page), marked in pictures.items():
+        files.setdefault(name, {})[page] = marked
+    has_pages = any(page is not None for _, page in pictures)
+    return Truth(kind, list(files), files.__getitem__, has_pages, lines or [], [])
+
+
+# tables
+
+
+def _table(path: Path) -> Truth:
+    table = Table(path, "TRUTH")
+    if not table.has("file") or not (
+        table.has(*BOX) or table.has("x", "y") or table.has("count")
+    ):  # fmt: skip
+        rule = "must have a column file and a column count, or x and y, or x0, y0, x1 and y1"
+        raise InputError("TRUTH", rule, path)
+    if not table.rows:
+        raise InputError("TRUTH", "must have a row or more", path)
+    if table.has(*BOX):
+        return _objects(table, BOX)
+    return _objects(table, ("x", "y")) if table.has("x", "y") else _counts(table)
+
+
+def _counts(table: Table) -> Truth:
+    pictures: dict[tuple[str, Page], Marked] = {}
+    for row in table.rows:
+        picture, (count,) = table.picture(row), table.numbers(row, ("count",))
+        if count < 0:
+            raise InputError("TRUTH", f"must have counts from 0, of {picture[0]}", row["count"])
+        if picture in pictures:
+            raise InputError("TRUTH", "must have one row for each picture", picture[0])
+        pictures[picture] = Marked(count)
+    return _of_pages("counts", pictures)
+
+
+def _objects(table: Table, columns: tuple[str, ...]) -> Truth:
+    """A row an object; a row without numbers is a picture without objects."""
+    boxes: dict[tuple[str, Page], list[list[float]]] = {}
+    for row in table.rows:
+        some = boxes.setdefault(table.picture(row), [])
+        if any(row[name] for name in columns):
+            box = table.numbers(row, columns)
+            box = box if len(box) == 4 else 2 * box
+            if box[2] < box[0] or box[3] < box[1]:
+                rule = f"must have x0 <= x1 and y0 <= y1, of {row['file']}"
+                raise InputError("TRUTH", rule, " ".join(row[name] for name in columns))
+            some.append(box)
+    found = {name: np.array(some, float).reshape(-1, 4) for name, some in boxes.items()}
+    every = np.concatenate(list(found.values()))
+    sides = every[:, 2:] - every[:, :2]
+    is_dots, lines = len(columns) == 2, list[str]()
+    if not is_dots and len(sides) and sides.max() <= 1:
+        is_dots, lines = True, ["boxes of one pixel: taken as dots"]
+    if is_dots:
+        found = {name: np.tile((b[:, :2] + b[:, 2:]) / 2, 2) for name, b in found.items()}
+    pictures = {name: Marked(len(some), some) for name, some in found.items()}
+    return _of_pages("dots" if is_dots else "boxes", pictures, lines)
+
+
+# COCO
+
+
+def _coco(path: Path) -> Truth:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError("TRUTH", f"cannot be read as JSON ({why})", path) from None
+    images = data.get("images") if isinstance(data, dict) else None
+    annotations = data.get("annotations") if isinstance(data, dict) else None
+    if not isinstance(images, list) or not isinstance(annotations, list) or not images:
+        rule = "must be a COCO data set, an object with lists of images and annotations"
+        raise InputError("TRUTH", rule, path)
+    try:
+        return _of_coco(images, annotations)
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}"
+        rule = f"must have the fields of COCO in images and annotations ({why})"
+        raise InputError("TRUTH", rule, path) from None
+
+
+def _of_coco(images: list[Any], annotations: list[Any]) -> Truth:
+    about = {image["id"]: image for image in images}
+    if len(about) < len(images):
+        raise InputError("TRUTH", "must have a different id for each image", len(images))
+    boxes: dict[Any, list[list[float]]] = {number: [] for number in about}
+    ignored: dict[Any, list[list[float]]] = {number: [] for number in about}
+    left_out = 0
+    for annotation in annotations:
+        number = annotation["image_id"]
+        if number not in about:
+            raise InputError("TRUTH", "must have the images of its annotations", number)
+        is_ignored = bool(annotation.get("iscrowd") or annotation.get("ignore"))
+        (ignored if is_ignored else boxes)[number].append(_coco_box(annotation))
+        left_out += is_ignored
+    pictures: dict[tuple[str, Page], Marked] = {}
+    for number, image in about.items():
+        name, page, (height, width) = image["file_name"], image.get("page"), _coco_size(image)
+        picture = (name.removeprefix("./"), None if page is None else int(page))
+        if picture in pictures or not picture[0]:
+            raise InputError("TRUTH", "must have one image for each file_name", name)
+        here, there = (np.array(some[number], float).reshape(-1, 4) for some in (boxes, ignored))
+        size = (height, width) if height and width else None
+        pictures[picture] = Marked(len(here), here, there, size=size)
+    lines = []
+    if left_out:
+        lines = [f"annotations with iscrowd or ignore: {left_out}; they, and what is found there, "
+                 "are left out"]  # fmt: skip
+    return _of_pages("boxes", pictures, lines)
+
+
+def _coco_size(image: dict[str, Any]) -> tuple[int, int]:
+    """Height and width, 0 where they are not given."""
+    height, width = image.get("height") or 0, image.get("width") or 0
+    if not all(isinstance(side, int | float) and math.isfinite(side) for side in (height, width)):
+        raise TypeError(f"size of {image['file_name']}")
+    return int(height), int(width)
+
+
+def _coco_box(annotation: dict[str, Any]) -> list[float]:
+    """x0, y0, x1, y1 of an annotation: of its bbox, or of its polygons."""
+    box, polygons = annotation.get("bbox"), annotation.get("segmentation")
+    if box is None and isinstance(polygons, list) and polygons:
+        points = np.array([x for polygon in polygons for x in polygon], float).reshape(-1, 2)
+        box = [*points.min(0), *np.ptp(points, axis=0)]
+    numbers = [float(x) for x in box] if isinstance(box, list) else []
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or min(numbers[2:]) < 0:
+        rule = "must have bbox as [x, y, width, height] in each annotation"
+        raise InputError("TRUTH", rule, str(box)[:80])
+    x, y, width, height = numbers
+    return [x, y, x + width, y + height]
+
+
+# label images
+
+
+def _labels(path: Path) -> Truth:
+    files, lines = label_files(path)
+    masks: list[str] = []
+
+    def pages(name: str) -> dict[Page, Marked]:
+        images = read_labels(files[name])
+        parts = [pieces(numbered(labels)) for labels in images]
+        if any(is_mask for _, is_mask in parts):
+            masks.append(name)
+        found: dict[Page, Marked] = {}
+        for i, (labels, _) in enumerate(parts):
+            boxes, page = boxes_of(labels), i if len(images) > 1 else None
+            found[page] = Marked(len(boxes), boxes, labels=labels, size=labels.shape)
+        return found
+
+    return Truth("labels", list(files), pages, True, lines, masks)
