@@ -7,7 +7,7 @@ import pytest
 from conftest import mistake
 
 from airjax.cli.main import main
-from airjax.cli.writers import PICTURE
+from airjax.inference.writers import PICTURE
 from airjax.inference.agreement import agreement, corrected, correction
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from airjax.cli.found import truths_of
 from airjax.cli.main import main
-from airjax.cli.writers import OBJECT, PICTURE
+from airjax.inference.writers import OBJECT, PICTURE
 from airjax.errors import InputError
 
 SIZE = (40, 60)  # height and width of the pictures

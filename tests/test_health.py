@@ -174,6 +174,8 @@ def bad(scenes, tmp_path_factory):
 def test_the_run_ends_with_its_health_and_the_flag_that_may_mend_it(bad, scenes, tmp_path, capsys):
     values = json.loads((bad / "health.json").read_text())
     assert {"mean_count", "full", "large_windows", "empty_objects", "explained"} <= set(values)
+    assert values["explained"] <= 0.2 and Run.open(bad).doubts == values["doubts"]
+    assert values["doubts"][-1].startswith("share of the images' variation that is explained: ")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(loop, "collapse", never_well)
         main(f"train --data {scenes} --out {tmp_path}/run --background none --restarts 0 "

@@ -149,7 +149,7 @@ def _table(rows: list[Row]) -> "Table":
 
 def write_corrected(pictures: list["Compared"], path: Path) -> None:
     """Corrected counts of all pictures, with 90 % prediction intervals."""
-    from airjax.cli.writers import FORMULAS
+    from airjax.inference.writers import FORMULAS
     from airjax.inference.agreement import corrected
 
     counted = [p for p in pictures if not np.isnan(p.by_hand)]

@@ -11,7 +11,7 @@ from airjax.cli.found import Pages, Seen, total, truths_of
 from airjax.cli.label_images import read_labels
 from airjax.cli.tables import Page
 from airjax.cli.truth import Marked, Truth
-from airjax.cli.writers import file_named
+from airjax.inference.writers import file_named
 from airjax.errors import InputError
 from airjax.inference.detection import (
     Score,

@@ -2,14 +2,19 @@
 
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from airjax.checks import a_seed, at_least_1
 from airjax.cli.runs import RunPath, trained
 from airjax.errors import InputError
+
+if TYPE_CHECKING:
+    from airjax.cli.predictions import Summary
+    from airjax.training.runs import Run
 
 Format = Literal["csv", "parquet", "json", "coco", "masks", "rois", "geojson"]
 FOUND = Path("found")  # folder of results unless another one is given
@@ -34,7 +39,7 @@ def predict(
         int | None, arg(metavar="INT", help_behavior_hint="(default: the run's)")
     ] = None,
 ) -> None:
-    """Find the objects in a folder of pictures: tables that other tools read, and drawings.
+    """Find the objects in a folder of pictures: a report, tables that other tools read, drawings.
 
     Args:
         run: Folder of the run whose model is used; last is the newest one.
@@ -56,18 +61,12 @@ def predict(
     """
     from airjax.air import AIR
     from airjax.cli.predictions import Kept, write_predictions
-    from airjax.console import console, decisions_table, report
+    from airjax.cli.report import About
     from airjax.data.files import check_outside
     from airjax.training.runs import unused
-    from airjax.training.session import report_broken
 
     at_least_1(num_paths=num_paths)
-    if not 0 <= threshold <= 1:
-        raise InputError("threshold", "must be 0 to 1", threshold)
-    if not min_size >= 0:
-        raise InputError("min_size", "must be at least 0", min_size)
-    if not max_size >= min_size:
-        raise InputError("max_size", f"must be at least --min-size, {min_size}", max_size)
+    _check_kept(threshold, min_size, max_size)
     found = trained(run)
     seed = found.config.train.seed if seed is None else seed
     a_seed(seed)
@@ -79,16 +78,82 @@ def predict(
         out = unused(FOUND, name)
     check_outside(out, folder)
     kept = Kept(threshold, min_size, max_size, exclude_edges)
+    flags = asdict(kept) | {"num_paths": num_paths, "second_look": second_look, "seed": seed}
+    settings = {
+        "Run": _of_run(found),
+        "airjax predict": {"pictures": str(folder)} | _as_text(flags),
+    }
+    about = About(folder.resolve().name, found.path.resolve().name, _doubts(found), settings)
     pictures = found.config.pictures
-    summary = write_predictions(air, folder, pictures, out, format, draw, strict, kept)
+    summary = write_predictions(air, folder, pictures, out, about, format, draw, strict, kept)
+    _tell(summary, strict, kept.flags())
+
+
+def _check_kept(threshold: float, min_size: float, max_size: float) -> None:
+    """Checks the flags that leave objects out.
+
+    Raises:
+        InputError: if one breaks its rule.
+    """
+    if not 0 <= threshold <= 1:
+        raise InputError("threshold", "must be 0 to 1", threshold)
+    if not min_size >= 0:
+        raise InputError("min_size", "must be at least 0", min_size)
+    if not max_size >= min_size:
+        raise InputError("max_size", f"must be at least --min-size, {min_size}", max_size)
+
+
+def _tell(summary: "Summary", strict: bool, flags: str) -> None:
+    """Prints what was decided, left out, found and written."""
+    from airjax.console import console, decisions_table, report
+    from airjax.training.session import report_broken
+
     if summary.decisions:
         console.print(decisions_table(summary.decisions))
     for line in summary.passed_over:
         report(line)
     report_broken(summary.broken, strict)
+    if summary.dropped:
+        report(f"left out: {summary.dropped} objects by {flags}")
     report(
         f"{summary.images} pictures, {summary.objects} objects, {summary.seconds:.1f} s "
         f"({summary.images / summary.seconds:.3g} pictures/s)"
     )
     for path in summary.paths:
         report(f"written    {path}")
+
+
+def _of_run(run: "Run") -> dict[str, str]:
+    """The settings of a run that a reader of the report asks for."""
+    model, train = run.config.model, run.config.train
+    height, width = model.image_size
+    return {
+        "folder": str(run.path.resolve()),
+        "trained on": train.data,
+        "steps": "not known" if train.steps is None else f"{train.steps:,}",
+        "seed": str(run.attempt_config().train.seed),
+        "guide": model.guide,
+        "images": f"{height} x {width} pixels" + (", in colour" if model.channels == 3 else ""),
+        "most objects in an image": str(model.model_steps),
+        "background": model.background,
+    }
+
+
+def _doubts(run: "Run") -> list[str]:
+    """What is wrong or doubtful about the model of a run."""
+    collapsed = run.collapsed
+    if collapsed is None:
+        return run.doubts
+    return [
+        f"Its training has collapsed: {collapsed}. What it finds is probably wrong.",
+        *run.doubts,
+    ]
+
+
+def _as_text(flags: dict[str, Any]) -> dict[str, str]:
+    """Flags and their values."""
+    switch = {True: "yes", False: "no"}
+    return {
+        f"--{name.replace('_', '-')}": switch[value] if isinstance(value, bool) else str(value)
+        for name, value in flags.items()
+    }

@@ -3,13 +3,14 @@
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 
 from airjax import storage
 from airjax.air import AIR
+from airjax.cli.report import About, Report
 from airjax.console import Decision, tracked
 from airjax.data.decode import Broken
 from airjax.data.files import picture_files
@@ -34,7 +35,8 @@ class Summary:
 
     Attributes:
         images: number of pictures read.
-        objects: number of objects found.
+        objects: number of objects found and kept.
+        dropped: number of objects found and left out.
         broken: files that could not be read.
         passed_over: a line for each kind of files that are no pictures.
         decisions: what was decided for these pictures.
@@ -44,6 +46,7 @@ class Summary:
 
     images: int = 0
     objects: int = 0
+    dropped: int = 0
     broken: list[Broken] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
@@ -67,24 +70,39 @@ class Kept:
     max_size: float = float("inf")
     exclude_edges: bool = False
 
-    def of(self, objects: Objects, found: list[Region]) -> tuple[Objects, list[Region]]:
-        """The objects and regions that are kept. If some are not, the distribution of the count is
-        that of independent objects with their scores."""
+    def which(self, objects: Objects, found: list[Region]) -> np.ndarray:
+        """Whether each object is kept: its score, its box in pixels of the file, its region."""
         boxes = objects.tight_boxes
         sides = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0.0)
         at_edge = np.array([region.at_edge for region in found], bool)
-        kept = (
+        return (
             (objects.scores >= self.threshold)
             & (sides >= self.min_size)
             & (sides <= self.max_size)
             & ~(at_edge & self.exclude_edges)
         )
-        if kept.all():
-            return objects, found
-        names = Objects._fields[:-1]
-        chosen = objects._replace(**{name: getattr(objects, name)[kept] for name in names})
-        chosen = chosen._replace(count_probs=poisson_binomial(chosen.scores))
-        return chosen, [region for region, keep in zip(found, kept, strict=True) if keep]
+
+    def flags(self) -> str:
+        """The flags that leave objects out."""
+        given = [
+            f"--{f.name.replace('_', '-')}" + ("" if value is True else f" {value:g}")
+            for f in fields(self)
+            if (value := getattr(self, f.name)) != f.default
+        ]
+        return " ".join(given)
+
+
+KEPT = Kept()  # all objects
+
+
+def only(objects: Objects, kept: np.ndarray) -> Objects:
+    """Some of the objects. If they are not all, the distribution of their number is that of
+    independent objects with their scores."""
+    if kept.all():
+        return objects
+    names = Objects._fields[:-1]
+    chosen = objects._replace(**{name: getattr(objects, name)[kept] for name in names})
+    return chosen._replace(count_probs=poisson_binomial(chosen.scores))
 
 
 def write_predictions(
@@ -92,10 +110,11 @@ def write_predictions(
     folder: Path,
     settings: PictureConfig,
     out: Path,
+    about: About,
     formats: tuple[str, ...],
     draw: bool = False,
     strict: bool = False,
-    kept: Kept | None = None,
+    kept: Kept = KEPT,
 ) -> Summary:
     """Finds the objects in the pictures of a folder and writes them to a new folder, which is
     complete or not there. Pictures of another size than the model's count as broken.
@@ -105,6 +124,7 @@ def write_predictions(
         folder: of pictures, or one picture.
         settings: how pictures become images. With ``crop`` they are read in tiles.
         out: the new folder.
+        about: what the report says besides.
         formats: keys of `airjax.inference.writers.WRITERS`.
         draw: also write drawings.
         strict: stop at the first broken file.
@@ -125,10 +145,12 @@ def write_predictions(
     read = tracked(found_in(air, images, bool(settings.crop)), "reading", len(found.files))
     root = folder if folder.is_dir() else folder.parent
     name = seen.pictures.channel
-    pictures = (_picture(air, each, objects, root, name, kept or Kept()) for each, objects in read)
+    pictures = (_picture(air, each, objects, root, name, kept, summary) for each, objects in read)
+    page = Report(about.with_pictures(seen.pictures), name)
     try:
         with storage.new_folder(out) as temporary:
-            _write(pictures, temporary, formats, draw, summary)
+            _write(pictures, temporary, formats, draw, page, summary)
+            page.write(temporary / "report.html", _left_out(summary, root, kept))
     except OSError as error:
         raise InputError("out", f"cannot be written ({error.strerror or error})", out) from None
     summary.paths = sorted(out.iterdir())
@@ -137,15 +159,32 @@ def write_predictions(
 
 
 def _picture(
-    air: AIR, read: ReadImage, objects: Objects, root: Path, name: str, kept: Kept
+    air: AIR,
+    read: ReadImage,
+    objects: Objects,
+    root: Path,
+    name: str,
+    kept: Kept,
+    summary: Summary,
 ) -> tuple[Picture, ReadImage, Objects]:
     """What is written of a picture, its image, and the objects in pixels of the image."""
-    values = channel(read.frame, name)
-    all_of_it = regions(air.model, objects, read.placement, values)
-    chosen, some = kept.of(in_file(objects, read.placement), all_of_it)
+    found = regions(air.model, objects, read.placement, channel(read.frame, name))
+    in_pixels = in_file(objects, read.placement)
+    which = kept.which(in_pixels, found)
+    summary.dropped += int((~which).sum())
+    some = [region for region, keep in zip(found, which, strict=True) if keep]
     file = read.path.relative_to(root).as_posix()
-    picture = Picture(file, read.frame.page, read.placement.file, chosen, some)
-    return picture, read, kept.of(objects, all_of_it)[0] if kept != Kept() else objects
+    size = read.placement.file
+    picture = Picture(file, read.frame.page, size, only(in_pixels, which), some)
+    return picture, read, only(objects, which)
+
+
+def _left_out(summary: Summary, root: Path, kept: Kept) -> dict[str, list[str]]:
+    """What is not among the results, and why, by kind."""
+    broken = [f"{path.relative_to(root)}: {why}" for path, why in summary.broken]
+    dropped = [f"{summary.dropped:,} by {kept.flags()}"] if summary.dropped else []
+    passed_over = [line.removeprefix("passed over: ") for line in summary.passed_over]
+    return {"Pictures that cannot be read": broken, "Objects": dropped, "Passed over": passed_over}
 
 
 def _write(
@@ -153,6 +192,7 @@ def _write(
     out: Path,
     formats: tuple[str, ...],
     draw: bool,
+    page: Report,
     summary: Summary,
 ) -> None:
     """Writes what was found, one picture after the other."""
@@ -165,6 +205,7 @@ def _write(
             summary.objects += picture.objects.number
             for writer in writers:
                 writer.add(picture)
+            page.add(picture, read, objects)
             if draw:
                 _draw(out / "drawn" / picture.file_named(".png"), read.image, objects)
                 sheet += [(read.image, objects)] if len(sheet) < SHEET else []

@@ -276,6 +276,12 @@ class Run:
         self._check_trained()
         return load_training(self.path / "model").get("collapsed")
 
+    @property
+    def doubts(self) -> list[str]:
+        """What is doubtful about the model by the measures at the end of its training."""
+        values = self._json("health.json") if (self.path / "health.json").exists() else {}
+        return values.get("doubts", [])
+
     def _check_trained(self) -> None:
         if not (self.path / "model").exists():
             command = f"airjax train --resume {shlex.quote(str(self.whole))}"

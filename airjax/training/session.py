@@ -229,7 +229,8 @@ class Session:
             "samples.png": samples,
         }
         paths = [plots.save(figure, run.figures / name) for name, figure in figures.items()]
-        values = {finding.name: finding.value for finding in findings}
+        values: dict[str, Any] = {finding.name: finding.value for finding in findings}
+        values["doubts"] = [f"{f.what}: {f.shown}; {f.doubt}" for f in findings if f.doubt]
         run.write("health.json", json.dumps(values, indent=2) + "\n")
         run.write("evaluation.json", json.dumps(scores, indent=2) + "\n")
         console.print(*report_tables(scores), sep="\n")
