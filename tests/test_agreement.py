@@ -7,8 +7,8 @@ import pytest
 from conftest import mistake
 
 from airjax.cli.main import main
-from airjax.inference.writers import PICTURE
 from airjax.inference.agreement import agreement, corrected, correction
+from airjax.inference.writers import PICTURE
 
 
 def test_agreement_by_hand():

@@ -12,8 +12,8 @@ from PIL import Image
 
 from airjax.cli.found import truths_of
 from airjax.cli.main import main
-from airjax.inference.writers import OBJECT, PICTURE
 from airjax.errors import InputError
+from airjax.inference.writers import OBJECT, PICTURE
 
 SIZE = (40, 60)  # height and width of the pictures
 FOUND = {  # file and page: boxes

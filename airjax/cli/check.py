@@ -149,8 +149,8 @@ def _table(rows: list[Row]) -> "Table":
 
 def write_corrected(pictures: list["Compared"], path: Path) -> None:
     """Corrected counts of all pictures, with 90 % prediction intervals."""
-    from airjax.inference.writers import FORMULAS
     from airjax.inference.agreement import corrected
+    from airjax.inference.writers import FORMULAS
 
     counted = [p for p in pictures if not np.isnan(p.by_hand)]
     counts = np.array([p.interval[0] for p in pictures], float)

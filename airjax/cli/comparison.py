@@ -11,7 +11,6 @@ from airjax.cli.found import Pages, Seen, total, truths_of
 from airjax.cli.label_images import read_labels
 from airjax.cli.tables import Page
 from airjax.cli.truth import Marked, Truth
-from airjax.inference.writers import file_named
 from airjax.errors import InputError
 from airjax.inference.detection import (
     Score,
@@ -22,6 +21,7 @@ from airjax.inference.detection import (
     matched,
     near,
 )
+from airjax.inference.writers import file_named
 
 NAMED = 5  # pictures in a line
 BEYOND = 1.0  # pixels: boxes are rounded when they are written

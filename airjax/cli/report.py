@@ -20,12 +20,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 import airjax
-from airjax.inference.writers import UNSURE, Picture
 from airjax.data.decode import Frame
 from airjax.data.folder import ReadImage
 from airjax.data.placement import UPRIGHT
 from airjax.data.signal import channel
 from airjax.inference.results import Objects
+from airjax.inference.writers import UNSURE, Picture
 from airjax.picture_config import PictureConfig
 
 DRAWINGS = 50  # pictures that are drawn
