@@ -37,7 +37,9 @@ def drawn(config, seed):
     """Programs with weights from NumPy: JAX would compile for seconds to draw them."""
     random = np.random.default_rng(seed)
     shapes = eqx.filter_eval_shape(untrained, config, 0)
-    return jax.tree.map(lambda x: jax.numpy.asarray(random.normal(size=x.shape), x.dtype), shapes)
+    draw = jax.tree.map(lambda x: jax.numpy.asarray(random.normal(size=x.shape), x.dtype), shapes)
+    model, guide = draw
+    return model, eqx.tree_at(lambda g: g.decoder, guide, model.decoder)  # they share it
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
 """The guide (the paper's inference network): a program of the model's latent sites, given images.
 
-A recurrent network reads the image, or the part of it that is attended to, and the latents of the
-step before. At each step it infers whether there is a further object (z_pres) and where (z_where).
-There, a window x_att is cut out of the image, and an encoder infers the object's code (z_what) from
-it. (Eslami et al., 2016, section 2.1 and figure 2.)
+A recurrent network reads the image and the latents of the step before. At each step it infers
+whether there is a further object (z_pres) and where (z_where). There, a window x_att is cut out of
+the image, and an encoder infers the object's code (z_what) from it. (Eslami et al., 2016, section
+2.1 and figure 2.) `AttendGuide` has no recurrent network: it reads what earlier steps have not
+explained.
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple, cast
 
@@ -21,8 +23,8 @@ from numpyro.contrib.module import eqx_module
 from airjax.config import ModelConfig
 from airjax.programs.likelihood import Likelihood
 from airjax.programs.model import where_prior
-from airjax.programs.networks import Baseline, GuideNetworks, LSTMState
-from airjax.programs.spatial import image_to_window, over_pixels, pixel_centres
+from airjax.programs.networks import Baseline, Decoder, GuideNetworks, LSTMState
+from airjax.programs.spatial import image_to_window, pixel_centres, window_to_image
 
 Site = dict[str, Any]  # of a NumPyro trace
 WIDER = 2  # side of the region that is attended to, in sides of a window
@@ -32,15 +34,15 @@ class GuideState(NamedTuple):
     """What one step of the guide passes to the next.
 
     Attributes:
-        rnn: state of the LSTM.
+        rnn: state of the LSTM; None in a guide without one.
         log_odds: that the count is explored (drawn uniformly), given the steps so far.
         z_pres: presence at the last step.
         z_where: place at the last step.
         z_what: code at the last step.
-        residual: what the windows so far do not cover of the image.
+        residual: the image less the objects so far; in a guide with an LSTM, the image.
     """
 
-    rnn: LSTMState
+    rnn: LSTMState | None
     log_odds: Float[Array, " N"]
     z_pres: Float[Array, " N"]
     z_where: Float[Array, "N 3"]
@@ -61,11 +63,19 @@ class Guide(eqx.Module):
     in the model, and the parameter ``guide$params``. It reads images less the background. With a
     baseline there are also the parameter ``baseline$params`` and the deterministic ``baseline_t``
     [N], the baseline of z_pres_t.
+
+    Attributes:
+        config: of both programs.
+        networks: of the guide.
+        likelihood: of the model, with its background.
+        decoder: of the model.
+        baseline: of the estimator score, if it has one.
     """
 
     config: ModelConfig = eqx.field(static=True)
     networks: GuideNetworks
     likelihood: Likelihood
+    decoder: Decoder
     baseline: Baseline | None = None
 
     def __call__(
@@ -87,11 +97,17 @@ class Guide(eqx.Module):
         images = self.likelihood.registered().foreground(images)
         from_image, state = self.start(networks, images, exploration)
         bl_state = None if self.baseline is None else baseline_start(self.baseline, images)
+        guide = self.registered()
         with numpyro.plate("images", len(images)):
             for t in range(self.config.model_steps):
                 if bl_state is not None:
                     bl_state = baseline_step(t, bl_state, state)
-                state = self.step(t, networks, images, from_image, state)
+                state = guide.step(t, networks, images, from_image, state)
+
+    def registered(self) -> "Guide":
+        """This guide in a program, with the parameters of the model that it reads. This one reads
+        none."""
+        return self
 
     def start(
         self,
@@ -102,12 +118,15 @@ class Guide(eqx.Module):
         """What every step reads of the image, and the state before the first step. Apart from the
         residual, that state has one row for all images."""
         epsilon = jnp.asarray(exploration, float)
+        z_where, z_what = networks.z_where_init, networks.z_what_init
         state = GuideState(
-            rnn=networks.rnn.initial_state,
+            rnn=None if networks.rnn is None else networks.rnn.initial_state,
             log_odds=(jnp.log(epsilon) - jnp.log1p(-epsilon))[None],
             z_pres=jnp.ones(1),
-            z_where=networks.z_where_init[None],
-            z_what=networks.z_what_init[None],
+            z_where=jnp.zeros((1, 3)) if z_where is None else z_where[None],
+            z_what=jnp.zeros((1, self.config.encoder_latent_size))
+            if z_what is None
+            else z_what[None],
             residual=images,
         )
         return self.embed(networks, images), state
@@ -120,10 +139,9 @@ class Guide(eqx.Module):
         from_image: Float[Array, "N gates"],
         last: GuideState,
     ) -> GuideState:
-        """One step: recurrent core, presence, place, window, code."""
-        place, from_image = self.attend(networks, images, from_image, last)
-        rnn = networks.rnn(from_image, last.latents, last.rnn)
-        p, where_loc, where_scale = networks.predict(rnn.h)
+        """One step: presence, place, window, code."""
+        place, h, rnn = self.attend(networks, images, from_image, last)
+        p, where_loc, where_scale = networks.predict(h)
 
         # a uniform count that has reached t goes beyond t with the probability p_explored
         p_explored = (self.config.model_steps - t) / (self.config.model_steps - t + 1)
@@ -138,21 +156,17 @@ class Guide(eqx.Module):
         z_pres = jnp.asarray(presence, float)
         present = z_pres.astype(bool) | (not self.config.masking)
 
-        # relative to the prior, so that untrained windows have the size of objects
-        loc, scale = where_prior(self.config)
-        where_loc = loc[None] + where_loc
-        # a window of scale s is centred at the place u where s u + x is 0
-        where_loc = where_loc.at[:, 1:].add(-where_loc[:, :1] * place)
-        where = dist.Normal(where_loc, scale[None] * where_scale)
+        where = dist.Normal(*self.where(place, where_loc, where_scale))
         z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", where.to_event(1).mask(present)))
 
-        what = dist.Normal(*self.encode(networks, rnn, z_where, images))
+        what = dist.Normal(*self.encode(networks, h, z_where, images, last.residual))
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what.to_event(1).mask(present)))
-        residual = self.uncovered(last.residual, z_where)
+        residual = self.unexplained(last.residual, z_where, z_what)
         return GuideState(rnn, log_odds, z_pres, z_where, z_what, residual)
 
     def embed(self, networks: GuideNetworks, images: Float[Array, "N H W *C"]) -> Array:
         """The image's contribution to the gates of the LSTM, the same at every step."""
+        assert networks.rnn is not None
         return networks.rnn.image(networks.embed(images))
 
     def attend(
@@ -161,72 +175,118 @@ class Guide(eqx.Module):
         images: Float[Array, "N H W *C"],
         from_image: Array,
         last: GuideState,
-    ) -> tuple[Float[Array, "N 2"], Float[Array, "N gates"]]:
-        """The place that a step attends to (x, y in [-1, 1]), and the gates of the LSTM for it. In
-        this guide: the centre, and the gates of the whole image."""
-        return jnp.zeros((len(images), 2)), from_image
+    ) -> tuple[Float[Array, "N 2"], Float[Array, "N hidden"], LSTMState | None]:
+        """The place that a step attends to (x, y in [-1, 1]), the features that presence and place
+        are predicted from, and the new state of the LSTM. In this guide: the centre, and the LSTM's
+        output."""
+        assert networks.rnn is not None and last.rnn is not None
+        rnn = networks.rnn(from_image, last.latents, last.rnn)
+        return jnp.zeros((len(images), 2)), rnn.h, rnn
 
-    def uncovered(
-        self, residual: Float[Array, "N H W *C"], z_where: Float[Array, "N 3"]
-    ) -> Float[Array, "N H W *C"]:
-        """The residual after a window was placed. In this guide it does not change."""
-        return residual
+    def where(
+        self, place: Float[Array, "N 2"], loc: Float[Array, "N 3"], scale: Float[Array, "N 3"]
+    ) -> tuple[Float[Array, "N 3"], Float[Array, "N 3"]]:
+        """Location and scale of z_where, from what is predicted relative to the prior (so that
+        untrained windows have the size of objects) and to the place."""
+        prior_loc, prior_scale = where_prior(self.config)
+        loc = prior_loc[None] + loc
+        # a window of scale s is centred at the place u where s u + x is 0
+        loc = loc.at[:, 1:].add(-loc[:, :1] * place)
+        return loc, prior_scale[None] * scale
 
     def encode(
         self,
         networks: GuideNetworks,
-        rnn: LSTMState,
+        h: Float[Array, "N hidden"],
         z_where: Float[Array, "N 3"],
         images: Float[Array, "N H W *C"],
+        residual: Float[Array, "N H W *C"],
     ) -> tuple[Float[Array, "N Z"], Float[Array, "N Z"]]:
-        """Location and scale of z_what, from the window x_att."""
-        x_att = image_to_window(z_where, images, self.config.window_size)
-        return networks.encoder(x_att)
+        """Location and scale of z_what. In this guide, from the window x_att of the image."""
+        return networks.encoder(image_to_window(z_where, images, self.config.window_size))
+
+    def unexplained(
+        self,
+        residual: Float[Array, "N H W *C"],
+        z_where: Float[Array, "N 3"],
+        z_what: Float[Array, "N Z"],
+    ) -> Float[Array, "N H W *C"]:
+        """The residual after an object was inferred. In this guide it does not change."""
+        return residual
 
 
 class AttendGuide(Guide):
-    """A guide that attends, at each step, to the place with the largest residual.
+    """A guide without memory: each step attends to the place with the largest residual.
 
-    The place is where a window of the prior's scale would cover most of the residual. The LSTM
-    reads two wider windows there, of the image and of the residual, and nothing else of the image.
-    A window removes what it covers from the residual, less towards its outline. The place is not a
-    random variable and has no gradient: the networks learn the offset of the object from it. So an
-    object is read in the same way wherever it is, and few images suffice for training.
+    The residual is the image less the objects of earlier steps, and all that a step knows of them.
+    The place is where a window of the prior's scale would cover most of it. The networks read two
+    wider windows there, of the image and of the residual, and infer presence and place of one
+    object; the code is read from two windows at that place. So an object is read in the same way
+    wherever it is, and after any number of others: the same networks read pictures of any size with
+    any number of objects (`airjax.inference.whole`), and few images suffice for training.
+
+    The place is not a random variable and has no gradient, and neither has the residual.
     """
+
+    def registered(self):
+        """This guide with the model's decoder as the parameter ``decoder$params``."""
+        return dataclasses.replace(self, decoder=eqx_module("decoder", self.decoder))
 
     def embed(self, networks, images):
         """Nothing: the whole image is not read."""
         return jnp.zeros((len(images), 0))
 
     def attend(self, networks, images, from_image, last):
-        """The place with the largest residual, and the gates of the LSTM for it."""
+        """The place with the largest residual, and the features of the windows there."""
         s, (height, width) = self.config.scale_prior_mean, self.config.image_size
-        light = last.residual.reshape(*images.shape[:3], -1).sum(-1)
-        covered = _coverage(height, s) @ light @ _coverage(width, s)
+        covered = coverage(jnp.clip(last.residual, 0, 1), s)
         best = covered.reshape(len(images), -1).argmax(-1)
-        u, v = pixel_centres(width)[best % width], pixel_centres(height)[best // width]
-        place = jnp.stack([u, v], axis=-1)
-        wider = s / WIDER
-        where = jnp.insert(-wider * place, 0, wider, axis=-1)
-        size, pair = self.config.window_size, (images, last.residual)
-        windows = [image_to_window(where, x, size) for x in pair]
-        features = networks.embed(jnp.stack(windows, axis=1).reshape(len(images), -1))
-        return place, networks.rnn.image(features)
-
-    def uncovered(self, residual, z_where):
-        """The residual less what the window covers: its inner half fully, less further out."""
-        s, x, y = jax.lax.stop_gradient(z_where).T[..., None]
-        rows, columns = (
-            jnp.clip(2 - 2 * jnp.abs(s * pixel_centres(n) + shift), 0, 1)
-            for n, shift in zip(self.config.image_size, (y, x), strict=True)
+        place = jnp.stack(
+            [pixel_centres(width)[best % width], pixel_centres(height)[best // width]], axis=-1
         )
-        covered = rows[:, :, None] * columns[:, None, :]
-        return residual * over_pixels(1 - covered, residual)
+        return place, self.features(networks, images, last.residual, place), None
+
+    def features(
+        self,
+        networks: GuideNetworks,
+        images: Float[Array, "N H W *C"],
+        residual: Float[Array, "N H W *C"],
+        place: Float[Array, "N 2"],
+    ) -> Float[Array, "N hidden"]:
+        """The features of image and residual around a place."""
+        wider = self.config.scale_prior_mean / WIDER
+        windows = self.windows(jnp.insert(-wider * place, 0, wider, axis=-1), images, residual)
+        return networks.embed(windows.reshape(len(images), -1))
+
+    def encode(self, networks, h, z_where, images, residual):
+        """Location and scale of z_what, from the windows of image and residual."""
+        return networks.encoder(self.windows(z_where, images, residual))
+
+    def windows(
+        self,
+        z_where: Float[Array, "N 3"],
+        images: Float[Array, "N H W *C"],
+        residual: Float[Array, "N H W *C"],
+    ) -> Float[Array, "N 2 w w *C"]:
+        """The windows of image and residual."""
+        size = self.config.window_size
+        return jnp.stack([image_to_window(z_where, x, size) for x in (images, residual)], axis=1)
+
+    def unexplained(self, residual, z_where, z_what):
+        """The residual less the decoded object."""
+        z_where, window = jax.lax.stop_gradient((z_where, self.decoder(z_what)))
+        return residual - window_to_image(z_where, window, self.config.image_size)
 
 
-def _coverage(n: int, s: float) -> Float[Array, "n n"]:
-    """How much a window of scale s, centred at each pixel, covers of each pixel along one axis:
-    less towards its outline."""
+def coverage(images: Float[Array, "N H W *C"], s: float) -> Float[Array, "N H W"]:
+    """How much of images a window of scale s covers, centred at each pixel: the sum of intensities,
+    weighted less towards the window's outline."""
+    light = images.reshape(*images.shape[:3], -1).sum(-1)
+    return _hats(images.shape[1], s) @ light @ _hats(images.shape[2], s)
+
+
+def _hats(n: int, s: float) -> Float[Array, "n n"]:
+    """The weights of a window of scale s, centred at each pixel, along one axis."""
     u = pixel_centres(n)
     return jnp.maximum(0, 1 - s * jnp.abs(u[:, None] - u[None]))
 
@@ -234,9 +294,9 @@ def _coverage(n: int, s: float) -> Float[Array, "n n"]:
 class BasicGuide(Guide):
     """The tutorial's first guide: z_what is inferred from the LSTM's state, not from a window."""
 
-    def encode(self, networks, rnn, z_where, images):
-        """Location and scale of z_what, from the LSTM's state."""
-        return networks.encoder(rnn.h)
+    def encode(self, networks, h, z_where, images, residual):
+        """Location and scale of z_what, from the LSTM's output."""
+        return networks.encoder(h)
 
 
 GUIDES: dict[str, type[Guide]] = {"attend": AttendGuide, "window": Guide, "basic": BasicGuide}

@@ -40,7 +40,7 @@ class Likelihood(eqx.Module):
         one_of(("none", "mean", "learned"), background=config.background)
         self.background = None if config.background == "none" else jnp.zeros(config.image_shape)
         self.log_sd = jnp.array(math.log(LIKELIHOOD_SD)) if learns_sd else None
-        self.fixed_sd = LIKELIHOOD_SD if sd == "learned" else sd
+        self.fixed_sd = LIKELIHOOD_SD if isinstance(sd, str) else sd
         self.learns_background = config.background == "learned"
 
     def __call__(self, canvas: Float[Array, "n H W *C"]) -> dist.Normal:

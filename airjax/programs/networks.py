@@ -156,14 +156,15 @@ class Decoder(eqx.Module):
 
 
 class Encoder(eqx.Module):
-    """The window x_att to location and scale of the guide's z_what. In the basic guide, the LSTM's
-    state h_t takes the place of the window."""
+    """The window x_att to location and scale of the guide's z_what. In the guide attend it reads
+    two windows, of the image and of the residual; in the guide basic, the LSTM's output h_t."""
 
     mlp: MLP
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
-        basic = config.guide == "basic"
-        size = config.rnn_hidden_size if basic else math.prod(config.window_shape)
+        windows = {"attend": 2}.get(config.guide, 1)
+        size = windows * math.prod(config.window_shape)
+        size = config.rnn_hidden_size if config.guide == "basic" else size
         z = config.encoder_latent_size
         self.mlp = MLP((size, *config.encoder_net, 2 * z), config.non_linearity, key=key)
 
@@ -173,7 +174,8 @@ class Encoder(eqx.Module):
 
 
 class Predict(eqx.Module):
-    """The LSTM's state h_t to the probability of z_pres_t, and location and scale of z_where_t."""
+    """The LSTM's output h_t (in the guide attend, the features of the attended windows) to the
+    probability of z_pres_t, and location and scale of z_where_t."""
 
     mlp: MLP
 
@@ -247,27 +249,30 @@ def patches(images: Float[Array, "N H W *C"], stride: int) -> Float[Array, "cell
 
 class GuideNetworks(eqx.Module):
     """All networks of the guide, and the latents that it reads before the first step. In the guide
-    attend, ``embed`` reads two windows: of the image and of the residual."""
+    attend, ``embed`` reads two windows, of the image and of the residual, and there are neither
+    LSTM nor such latents."""
 
     embed: Embed | MLP
-    rnn: LSTM
+    rnn: LSTM | None
     predict: Predict
     encoder: Encoder
-    z_where_init: Float[Array, "3"]
-    z_what_init: Float[Array, " Z"]
+    z_where_init: Float[Array, "3"] | None
+    z_what_init: Float[Array, " Z"] | None
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         keys = jax.random.split(key, 4)
         z = config.encoder_latent_size
         if config.guide == "attend":
-            sizes = (2 * math.prod(config.window_shape), *config.embed_net)
+            pixels, hidden = 2 * math.prod(config.window_shape), config.rnn_hidden_size
+            sizes = (pixels, *config.embed_net, hidden)
             self.embed = MLP(sizes, config.non_linearity, key=keys[0], final_non_linearity=True)
+            self.rnn = self.z_where_init = self.z_what_init = None
         else:
             self.embed = Embed(config, key=keys[0])
-        self.rnn = LSTM(self.embed.size, 3 + z + 1, config.rnn_hidden_size, key=keys[1])
+            self.rnn = LSTM(self.embed.size, 3 + z + 1, config.rnn_hidden_size, key=keys[1])
+            self.z_where_init, self.z_what_init = jnp.zeros(3), jnp.zeros(z)
         self.predict = Predict(config, key=keys[2])
         self.encoder = Encoder(config, key=keys[3])
-        self.z_where_init, self.z_what_init = jnp.zeros(3), jnp.zeros(z)
 
 
 class Baseline(eqx.Module):

@@ -40,7 +40,8 @@ def _drawn(config: ModelConfig, baseline: bool) -> Callable[..., tuple[Model, Gu
         networks, likelihood = GuideNetworks(config, key=keys[1]), Likelihood(config)
         bl = Baseline(config, key=jax.random.fold_in(keys[1], 1)) if baseline else None
         model = Model(config, Decoder(config, key=keys[0]), likelihood)
-        return model, GUIDES[config.guide](config, networks, likelihood, bl)
+        guide = GUIDES[config.guide](config, networks, likelihood, model.decoder, bl)
+        return model, guide
 
     seed = np.uint32(0)
     return jax.jit(traced(drawn, (seed,), jax.eval_shape(drawn, seed), config, baseline))

@@ -82,9 +82,9 @@ def from_arrays(
         if not np.isfinite(array).all():
             raise InputError(name, f"{key} must be finite")
     filled = _filled(like, arrays)
-    likelihood = filled["likelihood"]
-    guide = type(empty[1])(config, filled["guide"], likelihood, filled["baseline"])
-    return Model(config, filled["decoder"], likelihood), guide
+    networks, decoder, likelihood = (filled[name] for name in ("guide", "decoder", "likelihood"))
+    guide = type(empty[1])(config, networks, likelihood, decoder, filled["baseline"])
+    return Model(config, decoder, likelihood), guide
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ class Trainer:
         likelihood = self.model.likelihood
         if "likelihood$params" in params:
             likelihood = eqx.combine(params["likelihood$params"], likelihood)
-        guide = type(self.guide)(config, networks, likelihood, baseline)
+        guide = type(self.guide)(config, networks, likelihood, decoder, baseline)
         return Model(config, decoder, likelihood), guide
 
     def run(
