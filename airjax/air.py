@@ -24,11 +24,11 @@ from airjax.data.dataset import Dataset, as_images, check_varied
 from airjax.data.inputs import batches_of, images_of, number_of, picture_of
 from airjax.data.survey import Survey
 from airjax.errors import InputError
-from airjax.inference import infer, tiles
+from airjax.inference import blocks, infer
 from airjax.inference.infer import BATCH, BOUND, FOUND
 from airjax.inference.metrics import EVALUATED
 from airjax.inference.results import Objects, Scenes
-from airjax.programs.guide import Guide
+from airjax.programs.guide import AttendGuide, Guide
 from airjax.programs.model import Model, geometric_like
 from airjax.training import loop
 from airjax.training.checkpoint import load_model, load_training, save_model
@@ -204,38 +204,31 @@ class AIR(TransformerMixin, BaseEstimator):
         for reading in infer.read_stream(model, guide, chunks(), FOUND, *how):
             yield Scenes(read.pop(0), reading, model)
 
-    def find(self, picture: Any, overlap: float = 0.5) -> Objects:
-        """Finds the objects in one picture of any size. It is read in overlapping tiles of the
-        training size; objects found in several tiles are merged, see
-        `airjax.inference.tiles.merged`.
+    def find(self, picture: Any) -> Objects:
+        """Finds the objects in one picture of any size, however many there are; see
+        `airjax.inference.whole`.
 
         Args:
             picture: ``[H, W]`` or ``[H, W, C]``, or the path of a file.
-            overlap: of neighbouring tiles, as a share of a tile's side. Objects should be smaller
-                than that.
 
         Raises:
-            InputError: if the picture is not an image, or the overlap is not in [0, 1).
+            InputError: if the picture is not an image, or has another size than the model's images
+                and the guide is not attend or the model has a background.
         """
-        if not 0 <= overlap < 1:
-            raise InputError("overlap", "must be from 0 to below 1", overlap)
         image = self._picture(picture)
-        corners: list[tuple[int, int]] = []
-
-        def cut() -> Iterator[np.ndarray]:
-            for tile in tiles.tiles(image, self.model.config.image_size, overlap):
-                corners.append((tile.top, tile.left))
-                yield tile.image
-
-        parts, first = [], 0
-        for scenes in self.predict_batches(cut()):
-            parts.append((scenes, np.array(corners[first : first + len(scenes)])))
-            first += len(scenes)
-        found = tiles.merged(tiles.collected(parts, image))
-        alone = parts[0][0][0]
-        if len(corners) == 1 and found.number == alone.number:  # the guide's own posterior
-            found = found._replace(count_probs=alone.count_probs)
-        return found
+        guide = self.guide
+        if isinstance(guide, AttendGuide) and guide.likelihood.background is None:
+            if self.second_look:
+                rule = (
+                    "must be off for pictures of any size: each object is compared with two anyway"
+                )
+                raise InputError("second_look", rule, self.second_look)
+            return blocks.find(self.model, guide, image)
+        if image.shape != self.model.config.image_shape:
+            rule = f"must have the model's size {self.model.config.image_shape}, as"
+            why = "its guide is not attend, or it has a background"
+            raise InputError("picture", f"{rule} {why}", image.shape)
+        return self.predict(image[None])[0]
 
     def transform(self, X: Any) -> Float[np.ndarray, "N features"]:
         """Each image as T times (z_pres, z_where, z_what); 0 for absent objects."""

@@ -333,7 +333,7 @@ def test_an_example_is_read(page, run):
 
 def test_boxes_of_a_large_picture_can_be_hidden(page, run):
     objects = Reader(*run.load())(np.zeros((20, 26), np.uint8), 1)[0]
-    html = views.seen_in_tiles(np.zeros((20, 26), np.uint8), objects)
+    html = views.seen_of_any_size(np.zeros((20, 26), np.uint8), objects)
     page.evaluate("html => document.querySelector('#seen .air-seen').outerHTML = html", html)
     box = page.locator("#seen rect").first
     assert box.is_visible()

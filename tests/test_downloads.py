@@ -40,7 +40,7 @@ HOSTILE = "=2+3 <b>& ${x} {{y}}\\..\u202egnp.tif"
 
 def a_run(path, pictures, data="digits", size=(6, 6)):
     """A run of an untrained model that finds objects everywhere."""
-    model = TINY.for_images(size)
+    model = dataclasses.replace(TINY, guide="attend").for_images(size)
     config = Config(TrainConfig(data=str(data), seed=3), model, pictures=pictures)
     run = Run.create(config, path)
     programs = untrained(model, 1)
@@ -48,13 +48,13 @@ def a_run(path, pictures, data="digits", size=(6, 6)):
     return run
 
 
-@pytest.fixture(params=["whole", "tiles"])
+@pytest.fixture(params=["same size", "any size"])
 def uploads(request, tmp_path):
     """The tab of a run, and a file of 16 bit with three pages: of the model's size, or larger."""
-    in_tiles = request.param == "tiles"
-    pictures = dataclasses.replace(AS_IT_IS, crop=6 if in_tiles else 0)
+    any_size = request.param == "any size"
+    pictures = dataclasses.replace(AS_IT_IS, crop=6 if any_size else 0)
     run = a_run(tmp_path / "run", pictures)
-    shape = (3, 17, 23) if in_tiles else (3, 6, 6)
+    shape = (3, 17, 23) if any_size else (3, 6, 6)
     pages = np.random.default_rng(0).integers(0, 2**16, shape).astype(np.uint16)
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in" / HOSTILE, pages, photometric="minisblack")
@@ -85,7 +85,7 @@ def test_the_page_says_what_predict_says(uploads, tmp_path):
     subject, picture, html, table, message, _ = uploads.see.upload([str(uploaded)], 5)
     assert not uploaded.exists()
     assert f'data-count="{count["count"]}"' in html and html.count("<rect") == len(rows) > 0
-    if subject.in_tiles:
+    if subject.any_size:
         assert len(rows) > 3  # more than a crop can have
         assert f"{count['low']} to {count['high']} with probability 0.9" in html
     columns, cells = of_table(table)
@@ -235,7 +235,7 @@ def test_examples_are_the_held_out_pictures_of_the_folder(tmp_path):
     html = views.thumbnails(see.exhibit.examples)
     assert html.count("<button") == 2 and 'title="29.png"' in html
     subject, picture, *_ = see.example(5, EventData(None, {"number": "1"}))
-    assert picture.file == "29.png" and subject.image[292, 3] == 255 and subject.in_tiles
+    assert picture.file == "29.png" and subject.image[292, 3] == 255 and subject.any_size
     (folder / "29.png").unlink()  # while the page is shown
     *_, message, _ = see.example(5, EventData(None, {"number": "1"}))
     assert message.value.startswith('<p class="air-message"') and str(tmp_path) not in message.value

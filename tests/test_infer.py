@@ -91,10 +91,12 @@ def test_tight_boxes_are_around_the_visible_pixels():
 def test_an_empty_object_is_one_that_is_counted_and_draws_nothing():
     windows = np.zeros((4, 2, 3, 3))
     windows[0, 0, 1, 1] = windows[1, 1, 0, 2] = windows[3, :, 2, 2] = 0.5
+    windows[1, 0] = 0.06  # visible if pixels vary little
     probs = np.eye(3)[[1, 2, 0, 2]]  # the most probable counts
     blank = np.zeros((4, 2, 1))
     reading = Reading(blank, probs, blank, blank, blank, windows, blank, blank, blank)
-    assert reading.has_empty_object.tolist() == [False, True, False, False]
+    assert reading.has_empty_object(0.3).tolist() == [False, True, False, False]
+    assert not reading.has_empty_object(0.1).any()
 
 
 def test_a_large_window_is_one_that_is_counted_and_has_a_small_scale():

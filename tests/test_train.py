@@ -54,7 +54,7 @@ def test_an_evaluation_has_all_that_collapse_judges(finished, monkeypatch):
     reading = SimpleNamespace(
         elbo=np.zeros(4),
         count=np.ones(4),
-        has_empty_object=np.array([True, False, False, False]),
+        has_empty_object=lambda sd: np.array([sd == np.float32(0.3), False, False, False]),
         has_window_larger_than=lambda s: asked.append(s) or np.array([True, True, False, True]),
     )
     monkeypatch.setattr("airjax.inference.metrics.read", lambda *args, **kwargs: reading)

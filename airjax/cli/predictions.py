@@ -19,8 +19,7 @@ from airjax.data.signal import channel
 from airjax.errors import InputError
 from airjax.inference import plots
 from airjax.inference.regions import Region, in_file, regions
-from airjax.inference.results import Objects
-from airjax.inference.tiles import poisson_binomial
+from airjax.inference.results import Objects, poisson_binomial
 from airjax.inference.writers import WRITERS, Picture
 from airjax.picture_config import PictureConfig
 
@@ -122,7 +121,7 @@ def write_predictions(
     Args:
         air: trained.
         folder: of pictures, or one picture.
-        settings: how pictures become images. With ``crop`` they are read in tiles.
+        settings: how pictures become images. With ``crop`` they may have any size.
         out: the new folder.
         about: what the report says besides.
         formats: keys of `airjax.inference.writers.WRITERS`.
@@ -229,10 +228,10 @@ def _images(
 
 
 def found_in(
-    air: AIR, images: Iterator[ReadImage], in_tiles: bool
+    air: AIR, images: Iterator[ReadImage], any_size: bool
 ) -> Iterator[tuple[ReadImage, Objects]]:
     """The objects in each of these images, with boxes in pixels of the image."""
-    if in_tiles:
+    if any_size:
         for read in images:
             yield read, air.find(read.image)
         return

@@ -91,11 +91,11 @@ class Exhibit:
         return self.reader.model.config.image_shape
 
     def found(self, subject: Subject, num_paths: int) -> Found:
-        """What is found in a picture: in one that is read in tiles as ``airjax predict`` finds it,
+        """What is found in a picture: in one of any size as ``airjax predict`` finds it,
         otherwise as it does with ``--num-paths`` K."""
-        if subject.in_tiles:
+        if subject.any_size:
             objects = self.finder.find(subject.image)
-            html = views.seen_in_tiles(subject.image, objects)
+            html = views.seen_of_any_size(subject.image, objects)
         else:
             scene = self.reader(subject.image, num_paths)
             objects, html = scene[0], views.seen(scene)

@@ -90,7 +90,7 @@ class See:
         found = self.exhibit.found(subject, int(num_paths))
         note = gr.HTML(views.message(subject.note), visible=bool(subject.note))
         picture, table = found.picture, views.table(found.picture)
-        return subject, picture, found.html, table, note, gr.Slider(visible=not subject.in_tiles)
+        return subject, picture, found.html, table, note, gr.Slider(visible=not subject.any_size)
 
     def again(self, subject: Subject, num_paths: int) -> tuple[Any, ...]:
         """The same picture with another K; all but the slider."""
@@ -136,7 +136,7 @@ def build(exhibit: Exhibit) -> None:
             paths = gr.Slider(
                 1, MOST_PATHS, PATHS, step=1, label="K, samples of the guide", elem_id="paths",
                 info="The posterior over the number of objects is averaged over them.",
-                visible=not subject.in_tiles,
+                visible=not subject.any_size,
             )  # fmt: skip
     labels = {EVERYTHING: "Everything (zip)"} | {key: o.label for key, o in OFFERS.items()}
     downloads = gr.HTML(

@@ -12,6 +12,7 @@ from airjax.data.decode import Broken, Frame, decode
 from airjax.data.folder import ReadImage, for_these
 from airjax.data.placement import Placement
 from airjax.data.signal import as_image, placed
+from airjax.data.working_scale import of_picture
 from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
 
@@ -25,13 +26,13 @@ class Subject(NamedTuple):
     Attributes:
         read: the image, with a dark background, and the picture that it was made of.
         channel: of the picture, in which objects are measured.
-        in_tiles: whether it is read in tiles; if not, the image has the model's size.
+        any_size: whether the model reads pictures of any size; if not, the image has the model's.
         note: what the user should know about it.
     """
 
     read: ReadImage
     channel: str
-    in_tiles: bool = False
+    any_size: bool = False
     note: str = ""
 
     @property
@@ -69,6 +70,7 @@ def subject_of(path: Path, pictures: PictureConfig, shape: tuple[int, ...]) -> S
         settings = for_these([path], pictures, channels[0] if channels else 1).pictures
         if not pictures.crop:
             settings = replace(settings, size=f"{height}x{width}", scale=None)
+        settings = of_picture(frames[0], settings)
         image = as_image(frames[0], settings)
     except ValueError as error:
         why = str(error).replace(str(path), path.name)

@@ -52,8 +52,8 @@ def seen(scene: Scenes) -> str:
     )
 
 
-def seen_in_tiles(image: np.ndarray, objects: Objects) -> str:
-    """What was found in a picture that was read in tiles: its count, and a box for each object."""
+def seen_of_any_size(image: np.ndarray, objects: Objects) -> str:
+    """What was found in a picture of any size: its count, and a box for each object."""
     low, high = objects.interval
     found = f"<b>{_objects(objects.number)}</b>, {low} to {high} with probability 0.9"
     return _div(

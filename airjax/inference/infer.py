@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, UInt8, UInt32
 
+from airjax.config import LIKELIHOOD_SD
 from airjax.console import tracked
 from airjax.errors import InputError
 from airjax.inference.second_look import Explainer, refined
@@ -75,11 +76,11 @@ class Reading(NamedTuple):
         """Which objects the most probable count includes."""
         return np.arange(self.count_probs.shape[1] - 1) < self.count[:, None]
 
-    @property
-    def has_empty_object(self) -> Bool[AnyArray, " N"]:
-        """Whether a present object has no visible pixel."""
+    def has_empty_object(self, sd: float) -> Bool[AnyArray, " N"]:
+        """Whether a present object has no visible pixel, for a standard deviation of pixels: the
+        smaller it is, the fainter are objects that count."""
         peak = self.windows.reshape(*self.windows.shape[:2], -1).max(-1)
-        return ((peak <= VISIBLE) & self.present).any(-1)
+        return ((peak <= VISIBLE * min(1.0, sd / LIKELIHOOD_SD)) & self.present).any(-1)
 
     def has_window_larger_than(self, s: float) -> Bool[AnyArray, " N"]:
         """Whether the window of a present object is larger than one of scale s (the smaller the

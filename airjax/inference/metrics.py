@@ -100,7 +100,7 @@ def evaluate_quickly(
         "elbo": float(np.mean(reading.elbo)),
         "empty_elbo": empty_elbo(data.images, model.likelihood, float(z_pres_prior[0])),
         "mean_count": float(np.mean(reading.count)),
-        "empty_objects": float(np.mean(reading.has_empty_object)),
+        "empty_objects": float(np.mean(reading.has_empty_object(float(model.likelihood.sd)))),
         "large_windows": float(np.mean(reading.has_window_larger_than(large))),
     }
     if data.counts is not None:

@@ -34,11 +34,11 @@ class Objects(NamedTuple):
         tight_boxes: float32 ``[n, 4]``, boxes around the visible pixels: x0, y0, x1, y1 in pixels.
         window_boxes: float32 ``[n, 4]``, outlines of the windows: x0, y0, x1, y1 in pixels.
         scores: ``[n]``, probability that the object is present.
-        z_where: ``[n, 3]``, scale and position in the image or (if it was read in tiles) in the
-            tile.
+        z_where: ``[n, 3]``, scale and position in the image, or (of a picture of another size than
+            the model's images) in a patch of the image's size around the object.
         z_what: ``[n, Z]``, codes.
-        count_probs: posterior over the number of objects, ``[T + 1]``; of an image that was read in
-            tiles, the distribution of the number of its objects if they are independent.
+        count_probs: posterior over the number of objects, ``[T + 1]``; of a picture of another
+            size, the distribution of the number of its objects if they are independent.
     """
 
     tight_boxes: Float[np.ndarray, "n 4"]
@@ -219,6 +219,15 @@ class Scenes:
             present = jnp.asarray(self.present[rows])
             parts.append(np.asarray(_decode(self.model, where, what, present, placed)))
         return np.concatenate(parts)
+
+
+def poisson_binomial(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:
+    """The distribution of the number of successes of independent trials with probabilities p (Le
+    Cam, 1960), by adding one trial after the other."""
+    probs = np.ones(1)
+    for each in np.clip(p, 0, 1):
+        probs = np.append(probs * (1 - each), 0) + np.append(0, probs * each)
+    return probs.astype(np.float32)
 
 
 def _dataframe(scenes: Sequence[Objects]) -> "pd.DataFrame":

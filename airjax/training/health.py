@@ -80,7 +80,7 @@ def _of_counts(counts: np.ndarray, most: int, try_this: str) -> list[Finding]:
 def _of_windows(reading: Reading, model: Model, try_this: str) -> list[Finding]:
     limit = model.config.scale_prior_mean - LARGE * model.config.scale_prior_sd
     large = float(np.mean(reading.has_window_larger_than(limit)))
-    empty = float(np.mean(reading.has_empty_object))
+    empty = float(np.mean(reading.has_empty_object(float(model.likelihood.sd))))
     return [
         Finding(
             "large_windows", "images with a window far larger than an object", large,

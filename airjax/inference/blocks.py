@@ -1,0 +1,102 @@
+"""The objects of a picture of any size: it is read in large blocks, each with a margin of context.
+
+A block's objects are those whose centre is nearer to its middle than to that of any other block.
+The margin is wider than what one object's inference depends on, so neighbours agree on the objects
+between them, and nothing has to be merged.
+"""
+
+import math
+from itertools import pairwise
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from airjax.console import report
+from airjax.inference.infer import tight_boxes
+from airjax.inference.results import Objects, poisson_binomial
+from airjax.inference.slots import TOGETHER, Slots
+from airjax.inference.whole import Reader
+from airjax.precision import in_32_bits
+from airjax.programs.guide import AttendGuide
+from airjax.programs.model import Model
+from airjax.programs.spatial import window_boxes
+
+SIDES = 256, 512  # of a block, for small pictures and for large ones
+MARGIN = 2.0  # in windows
+NEAREST = 0.4  # least distance of objects that there is room for, in windows
+ROOM = 4096  # objects of a block, at most
+SOFT = 15.0  # nats of worth that are worth one of log-odds: errors of close pixels are alike
+
+
+def find(model: Model, guide: AttendGuide, picture: UInt8[np.ndarray, "H W *C"]) -> Objects:
+    """The objects of one picture, ordered by its rows.
+
+    ``z_where`` of each is in its patch: a square of the size of the model's images around the place
+    where it was found. Scores are made of what each object is worth (`Slots.worth`). The count has
+    the distribution of independent objects with these scores.
+    """
+    reader, shape = Reader(model, guide), picture.shape[:2]
+    side = SIDES[0] if max(shape) <= SIDES[0] else SIDES[1]
+    room = min(ROOM, math.ceil((side / (NEAREST * reader.side)) ** 2 / TOGETHER) * TOGETHER)
+    margin = round(MARGIN * reader.side)
+    axes = [_parts(length, side, margin) for length in shape]
+    found, full = [], 0
+    for top, *rows in axes[0]:
+        for left, *columns in axes[1]:
+            part = picture[top : top + side, left : left + side]
+            missing = [(0, side - n) for n in part.shape[:2]] + [(0, 0)] * (part.ndim - 2)
+            with in_32_bits():
+                read, boxes = _read(reader, jnp.asarray(np.pad(part, missing)), room)
+                read, boxes = jax.tree.map(np.asarray, (read, boxes))
+            full += bool(read.on[-1])
+            objects = _objects(read, boxes, (top, left))
+            centre = (objects.window_boxes[:, :2] + objects.window_boxes[:, 2:])[:, ::-1] / 2
+            owned = ((centre >= [rows[0], columns[0]]) & (centre < [rows[1], columns[1]])).all(1)
+            found.append(_some(objects, np.flatnonzero(owned)))
+    if full:
+        report(f"{full} parts of a picture have {room} objects or more; not all were counted",
+               to_stderr=True)  # fmt: skip
+    together = jax.tree.map(lambda *each: np.concatenate(each), *found)
+    boxes = together.tight_boxes
+    ordered = _some(together, np.lexsort((boxes[:, 0], boxes[:, 1])))
+    return ordered._replace(count_probs=poisson_binomial(ordered.scores))
+
+
+def _parts(length: int, side: int, margin: int) -> list[tuple[int, float, float]]:
+    """Blocks along one axis: where each starts, and the first and last coordinate that it owns."""
+    number = 1 if length <= side else 1 + math.ceil((length - side) / max(1, side - 2 * margin))
+    starts = np.linspace(0, max(0, length - side), number).round().astype(int).tolist()
+    between = [(a + side + b) / 2 for a, b in pairwise(starts)]
+    return list(zip(starts, [-np.inf, *between], [*between, np.inf], strict=True))
+
+
+@eqx.filter_jit
+def _read(
+    reader: Reader, block: UInt8[Array, "B B *C"], room: int
+) -> tuple[Slots, Float[Array, "M 2 4"]]:
+    """The slots of a block, and tight boxes and windows in pixels of the block. Compiled once."""
+    slots = reader.read(block.astype(jnp.float32) / 255, room).slots
+    windows = window_boxes(slots.seen.where, reader.patch)
+    corner = slots.corner - jnp.array(reader.centre)
+    shift = jnp.tile(corner[:, ::-1], 2).astype(jnp.float32)
+    boxes = jnp.stack([tight_boxes(slots.seen.y, windows), windows], axis=1) + shift[:, None]
+    return slots._replace(seen=slots.seen._replace(y=jnp.zeros(0))), boxes
+
+
+def _objects(read: Slots, boxes: np.ndarray, corner: tuple[int, int]) -> Objects:
+    """The objects that are on, with boxes in pixels of the picture."""
+    on = np.flatnonzero(read.on)
+    shift = np.array([corner[1], corner[0]] * 2, np.float32)
+    tight, windows = np.moveaxis(boxes[on] + shift, 1, 0)
+    scores = 1 / (1 + np.exp(-read.worth[on] / SOFT))
+    where, what = np.asarray(read.seen.where)[on], np.asarray(read.seen.what)[on]
+    return Objects(tight, windows, scores.astype(np.float32), where, what, np.ones(1, np.float32))
+
+
+def _some(objects: Objects, rows: np.ndarray) -> Objects:
+    """Objects chosen by their index, with the count's distribution still open."""
+    names = Objects._fields[:-1]
+    return objects._replace(**{name: getattr(objects, name)[rows] for name in names})
