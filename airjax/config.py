@@ -32,14 +32,16 @@ class ModelConfig:
 
     Attributes:
         model_steps: T, the largest number of objects in an image.
-        z_pres_prior: k, the ratio p(n + 1) / p(n) of the prior on the count n.
+        z_pres_prior: k, the ratio p(n + 1) / p(n) of the prior on the count n (in crops of
+            pictures, 0.1).
         z_pres_prior_raw: use z_pres_prior as the probability of z_pres_t = 1 at each step.
         scale_prior_mean: prior mean of the scale s. The window of an object is W / s pixels wide.
         scale_prior_sd: prior standard deviation of s.
         pos_prior_mean: prior mean of the position x, y.
         pos_prior_sd: prior standard deviation of x, y.
-        likelihood_sd: standard deviation of a pixel. "learned" starts at 0.3; below 0.3, squared
-            errors keep the weight against the priors that they have at 0.3.
+        likelihood_sd: standard deviation of a pixel. "auto" is 0.3; in crops, less where objects
+            are smooth, so that their detail is worth what a digit's is. "learned" starts at 0.3;
+            below 0.3, squared errors keep the weight against the priors that they have at 0.3.
         background: the image behind the objects, the same for all images. "mean" is the mean of the
             training images; "learned" starts there. "local" subtracts from each picture what
             varies slowly in it, before the model sees it. "auto" is "local" where the background of
@@ -81,7 +83,7 @@ class ModelConfig:
     scale_prior_sd: float = 0.2
     pos_prior_mean: float = 0.0
     pos_prior_sd: float = 1.0
-    likelihood_sd: float | Literal["learned"] = LIKELIHOOD_SD
+    likelihood_sd: float | Literal["auto", "learned"] = "auto"
     background: Background = "auto"
     masking: bool = True
     guide: GuideName = "auto"
@@ -111,7 +113,7 @@ class ModelConfig:
             "z_pres_prior", "scale_prior_mean", "scale_prior_sd", "pos_prior_sd",
             "baseline_scalar",
         ))  # fmt: skip
-        if self.likelihood_sd != "learned":
+        if not isinstance(self.likelihood_sd, str):
             positive(likelihood_sd=self.likelihood_sd)
         one_of(get_args(Background), background=self.background)
         if self.embed_channels < 0:

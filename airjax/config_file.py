@@ -26,7 +26,11 @@ def _number_or_name(value: Any, _: Any) -> float | str:
 
 for _kind in (int, float, bool, str):
     _converter.register_structure_hook(_kind, _exactly)
-_converter.register_structure_hook(float | Literal["learned"], _number_or_name)
+_converter.register_structure_hook(float | Literal["auto", "learned"], _number_or_name)
+_converter.register_structure_hook(
+    float | Literal["picture"] | None,
+    lambda value, kind: value if value is None else _number_or_name(value, kind),
+)
 
 
 def to_json(config: Any) -> str:

@@ -24,7 +24,9 @@ FAINT = 0.05  # blobs with a smaller share of the weight of the strongest ones a
 BLOB = 0.6  # components are objects if they are this large beside a blob
 ALIKE = 1.35  # ratio of sizes that are alike
 SPECK = 3  # pixels; smaller parts, on both sides, are not objects
-MARGIN = 1.3  # side of a window at the prior's mean scale, in sides of a typical object
+# side of a window at the prior's mean scale, in sides of a typical object; in crops, where objects
+# are close, two must not fit into one
+MARGIN, CLOSE = 1.3, 1.1
 SET_BY_SIZE = ("scale_prior_mean", "scale_prior_sd", "window_size")
 WINDOWS = (8, 28)  # smallest and largest side of a window in its own pixels
 
@@ -224,7 +226,11 @@ def _above_median(images: UInt8[np.ndarray, "N H W *C"]) -> np.ndarray:
 
 
 def fitted(
-    model: ModelConfig, size: Any, images: np.ndarray, estimated: float | None = None
+    model: ModelConfig,
+    size: Any,
+    images: np.ndarray,
+    estimated: float | None = None,
+    margin: float = MARGIN,
 ) -> tuple[ModelConfig, float | None]:
     """The settings for objects of this size in these images, and the size in pixels.
 
@@ -234,6 +240,7 @@ def fitted(
             on the size are given: then these are kept.
         images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``.
         estimated: size that was estimated already.
+        margin: side of a window in sides of an object.
 
     Returns:
         the settings, and the size; None where nothing was changed.
@@ -258,7 +265,7 @@ def fitted(
         return model, None
     if size in (None, "auto"):  # a component may be longer than the images' smaller side
         number = min(number, float(min(height, width)))
-    return for_objects(model, number, (height, width)), number
+    return for_objects(model, number, (height, width), margin), number
 
 
 def in_pixels(size: Any) -> float:
@@ -280,7 +287,9 @@ def pixels(size: Any) -> float | None:
     return found if 0 < found < math.inf else None
 
 
-def for_objects(model: ModelConfig, size: float, image_size: tuple[int, int]) -> ModelConfig:
+def for_objects(
+    model: ModelConfig, size: float, image_size: tuple[int, int], margin: float = MARGIN
+) -> ModelConfig:
     """The settings for objects of about ``size`` pixels (the larger side): the prior of the scale
     and the size of windows. The ratio of the prior's standard deviation to its mean, 1/15, is the
     paper's.
@@ -292,8 +301,8 @@ def for_objects(model: ModelConfig, size: float, image_size: tuple[int, int]) ->
     if not 2 <= size <= smaller:
         rule = f"must be 2 to {smaller} pixels, the images' smaller side"
         raise InputError("object_size", rule, size)
-    mean = round(smaller / (MARGIN * size), 3)
-    window = int(np.clip(round(MARGIN * size), WINDOWS[0], min(WINDOWS[1], smaller)))
+    mean = round(smaller / (margin * size), 3)
+    window = int(np.clip(round(margin * size), WINDOWS[0], min(WINDOWS[1], smaller)))
     return dataclasses.replace(
         model, scale_prior_mean=mean, scale_prior_sd=round(mean / 15, 3), window_size=window
     )

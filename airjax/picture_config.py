@@ -27,14 +27,15 @@ class PictureConfig:
             0, or colour (red, green and blue) or all as several channels. auto is colour if
             pictures have any, or the one channel that has the signal.
         crop: side in pixels of the random crops that large pictures are trained on; 0 is whole
-            pictures. Large pictures are then read in tiles (default: about three objects where
-            there are many or pictures have several sizes).
+            pictures. Pictures may then have any size (default: about three objects where there are
+            many or pictures have several sizes).
         pages: what the pages of a file are: each a picture, or all together one, the first, the max
             or the mean. auto is max for a z-stack, otherwise each.
         normalise: which intensities become black and white: none is those of the file's type,
             folder the same for all pictures, picture those of each picture.
         scale: pixels of the image for one of the picture. Objects of more than 20 pixels are read
-            at a scale at which they have 16 (default: decided from the object size).
+            at a scale at which they have 16 (default: decided from the object size). picture gives
+            each picture a scale of its own, by the size of its objects.
         local_background: side in pixels of the opening that finds the background of each picture,
             for the background "local".
         levels: the values of the file that become black and white, and the gain afterwards, where
@@ -51,7 +52,7 @@ class PictureConfig:
     crop: int | None = None
     pages: Pages = "auto"
     normalise: Normalise = "auto"
-    scale: float | None = None
+    scale: float | Literal["picture"] | None = None
     local_background: float | None = None
     levels: tuple[float, float, float] | None = None
     white_of_type: float | None = None
@@ -65,12 +66,19 @@ class PictureConfig:
             raise InputError("channel", rule, self.channel)
         if self.crop is not None and self.crop < 0:
             raise InputError("crop", "must be at least 0", self.crop)
-        if self.scale is not None:
+        if self.scale is not None and self.scale != "picture":
             positive(scale=self.scale)
         if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
             raise InputError("size", "must be HxW in pixels, as 64x48", self.size)
         if self.size is not None and self.scale is not None:
             raise InputError("scale", "must be left out where --size is given", self.scale)
+
+    @property
+    def ratio(self) -> float:
+        """``scale`` as a number. Where each picture has its own, these must be the settings of one
+        picture (`airjax.data.working_scale.of_picture`)."""
+        assert self.scale != "picture"
+        return 1.0 if self.scale is None else self.scale
 
     @property
     def image_size(self) -> tuple[int, int] | None:

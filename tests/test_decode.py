@@ -16,7 +16,9 @@ from airjax.data.decode import Broken, decode
 from airjax.data.folder import load_folder, read_images
 from airjax.data.signal import as_image, without_background
 from airjax.data.survey import sample, survey
+from airjax.data.working_scale import of_picture
 from airjax.errors import InputError
+from airjax.object_size import estimate
 from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
 from airjax.training.runs import Run
@@ -326,13 +328,35 @@ def test_what_varies_slowly_is_the_opening_smoothed():
     assert np.abs(rest[:10]).max() < 0.01
 
 
+def test_pictures_of_several_magnifications_have_scales_of_their_own(tmp_path):
+    sizes = [8, 12, 24, 40, 60] * 2
+    pictures = [scene(i, (12 * n, 14 * n), 8, n) for i, n in enumerate(sizes)]
+    path = folder_of([np.round(255 * p).astype(np.uint8) for p in pictures], tmp_path / "in")
+    files = sorted(path.iterdir())
+    found = survey(files, PictureConfig())
+    assert found.pictures.scale == "picture" and found.pictures.crop == 48
+    assert found.image_object_size == pytest.approx(16, rel=0.15)
+    for read, n, picture in zip(read_images(files, found.pictures), sizes, pictures, strict=True):
+        assert estimate(read.image[None]) == pytest.approx(16, rel=0.25), n
+        back = read.placement.in_file(np.float32([[0, 0, *read.image.shape[1::-1]]]))
+        np.testing.assert_allclose(back[0], [0, 0, *picture.shape[::-1]], atol=1.0)
+    text = {d.what: (d.value, d.flag) for d in found.decisions}["working scale"]
+    assert text[0].startswith("each picture (objects of ") and text[1] == "--scale"
+    same = survey(files, PictureConfig(scale=0.5))
+    assert same.pictures.scale == 0.5
+    empty = np.zeros((30, 40), np.uint8)
+    (frame,) = decode(folder_of([empty], tmp_path / "empty") / "00.tif", "each")
+    assert of_picture(frame, found.pictures).scale is None
+
+
 @pytest.mark.parametrize("size", [8, 30, 100])
 def test_large_objects_are_read_at_a_working_scale(size, tmp_path):
     shape = (16 * size, 20 * size)
     pictures = [scene(seed, shape, 12, size) for seed in range(4)]
     path = folder_of([np.round(255 * p).astype(np.uint8) for p in pictures], tmp_path / "in")
     found = survey(sorted(path.iterdir()), PictureConfig())
-    assert found.sizes is not None and found.sizes.typical == pytest.approx(size, rel=0.25)
+    assert found.sizes is not None
+    assert found.sizes.typical / found.pictures.ratio == pytest.approx(size, rel=0.25)
     if size == 8:
         assert found.pictures.scale is None
     else:

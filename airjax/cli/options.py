@@ -19,8 +19,8 @@ ALIASES = {
     "learning_rate": ("-lr",),
     "baseline_learning_rate": ("-blr",),
 }
-METAVARS = {"likelihood_sd": "FLOAT|learned", "steps": "INT", "learning_rate": "FLOAT",
-            "crop": "INT", "size": "HxW", "scale": "FLOAT",
+METAVARS = {"likelihood_sd": "FLOAT|auto|learned", "steps": "INT", "learning_rate": "FLOAT",
+            "crop": "INT", "size": "HxW", "scale": "FLOAT|picture",
             "model_steps": "INT", "channel": "NAME|N"}  # fmt: skip
 DECIDED = {"model_steps": "(default: as many as pictures show, at most 10; otherwise 3)"}
 SCENE_METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", tuple[int, ...]: "INT [INT ...]",

@@ -16,12 +16,14 @@ def random_crops(
     Args:
         pictures: read one at a time.
         number: of pictures.
-        side: of the crops in pixels; pictures must not be smaller.
+        side: of the crops in pixels; smaller pictures are padded with black.
         part: ``train``, ``test`` or ``all``.
     """
     random = np.random.RandomState(list(CROPS).index(part))
     total, crops = CROPS[part], []
     for i, picture in enumerate(pictures):
+        missing = [(0, max(0, side - n)) for n in picture.shape[:2]]
+        picture = np.pad(picture, missing + [(0, 0)] * (picture.ndim - 2))
         some = (i + 1) * total // number - i * total // number
         room = np.array(picture.shape[:2]) - side + 1
         corners = (random.random_sample((some, 2)) * room).astype(int)

@@ -16,6 +16,7 @@ from airjax.data.files import picture_files
 from airjax.data.placement import Placement
 from airjax.data.signal import as_image, placed
 from airjax.data.survey import Survey, survey
+from airjax.data.working_scale import of_picture
 from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
 
@@ -40,8 +41,7 @@ def read_images(
         files: of pictures.
         config: with everything decided.
         size: height and width of the model's images; images of another size count as broken. With
-            ``crop``, images may have any size that is not smaller. Without it, all must have the
-            size of the first one.
+            ``crop``, images may have any size. Without it, all must have the size of the first one.
 
     Raises:
         InputError: if ``size`` is None and an image has another size than the first one.
@@ -54,15 +54,14 @@ def read_images(
             continue
         for frame in frames:
             try:
-                image = as_image(frame, config)
+                own = of_picture(frame, config)
+                image = as_image(frame, own)
             except ValueError as error:
                 yield Broken(path, str(error))
                 break
             got = image.shape[:2]
-            if config.crop:
-                fits = min(got) >= config.crop
-                rule = f"must be {config.crop} x {config.crop} pixels or more (--crop)"
-            else:
+            fits, rule = True, ""
+            if not config.crop:
                 wanted = wanted or got
                 fits = got == wanted
                 others = (
@@ -72,7 +71,7 @@ def read_images(
                 )
                 rule = f"must be {wanted[0]} x {wanted[1]} pixels {others}"
             if fits:
-                yield ReadImage(path, image, placed(frame, config), frame)
+                yield ReadImage(path, image, placed(frame, own), frame)
             elif size is None:
                 raise InputError(str(path), rule, f"{got[0]} x {got[1]}")
             else:

@@ -109,7 +109,7 @@ def scaled(
     if config.image_size is not None:
         return _fitted(value, config.image_size)
     if config.scale is not None:
-        return _resized(value, *_working_size(value.shape, config.scale))
+        return _resized(value, *_working_size(value.shape, config.ratio))
     return value
 
 
@@ -160,15 +160,21 @@ def as_image(frame: Frame, config: PictureConfig) -> UInt8[np.ndarray, "H W *C"]
     levels = levels_of(frame, config)
     value = scaled(frame, config, levels)
     if config.local_background is not None:
-        side = config.local_background * (1.0 if config.scale is None else config.scale)
-        value = without_background(value, side)
+        value = without_background(value, config.local_background * config.ratio)
+    if levels is not None:
+        return np.round(np.clip(value / levels.gain, 0, 1) * 255).astype(np.uint8)
+    value = value - _floor(value)
     # of its own levels: noise must not become white where nothing is seen
-    gain = (
-        levels.gain
-        if levels
-        else max(peak(value) or 1.0, NOISE * noise(value.max(-1) if value.ndim == 3 else value))
-    )
+    grey = value.max(-1) if value.ndim == 3 else value
+    gain = max(peak(value) or 1.0, NOISE * noise(grey))
     return np.round(np.clip(value / gain, 0, 1) * 255).astype(np.uint8)
+
+
+def _floor(value: Float[np.ndarray, "H W *C"]) -> float:
+    """The level of a noisy background: its median, since the darkest pixels are the noise's."""
+    grey = value.max(-1) if value.ndim == 3 else value
+    levels = np.clip(grey * 255, 0, 255).astype(np.uint8)
+    return float(np.median(grey[levels <= otsu(levels)]))
 
 
 def placed(frame: Frame, config: PictureConfig) -> Placement:
@@ -180,7 +186,7 @@ def placed(frame: Frame, config: PictureConfig) -> Placement:
         scale = fitted_height / height, fitted_width / width
         return Placement(file, frame.orientation, scale, (top, left))
     if config.scale is not None:
-        new_height, new_width = _working_size((height, width), config.scale)
+        new_height, new_width = _working_size((height, width), config.ratio)
         return Placement(file, frame.orientation, (new_height / height, new_width / width))
     return Placement(file, frame.orientation)
 

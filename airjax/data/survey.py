@@ -19,6 +19,7 @@ from airjax.data.decode import Broken, Frame, decode
 from airjax.data.signal import (
     BRIGHT,
     Levels,
+    as_image,
     brightness,
     extremes,
     peak,
@@ -26,6 +27,8 @@ from airjax.data.signal import (
     without_background,
 )
 from airjax.data.signal import channel as channel_of
+from airjax.data.working_scale import OBJECTS, WORKING, middle, of_picture, sizes_in
+from airjax.detail import Detail, of_objects
 from airjax.errors import InputError
 from airjax.object_size import Sizes, noise, sizes
 from airjax.picture_config import PictureConfig
@@ -33,7 +36,6 @@ from airjax.picture_config import PictureConfig
 SAMPLED = 20  # pictures that decide
 FEW = 5  # pictures that do not tell what is the same in all
 COARSE = 200  # pixels on the smaller side that tell a bright background
-CENTRE = 512  # side in pixels of the central part of each sampled picture that is used
 COLOURFUL = 0.1, 1e-3  # least difference of a pixel's channels, and least share of such pixels
 ALONE = 0.35  # a channel has the signal if the others have less than this share of its contrast
 UNSURE = 0.1  # brightness of a background that is neither dark nor bright
@@ -41,14 +43,13 @@ DIFFER = 0.05  # share of pictures of the other polarity from which each decides
 CLEAR = 8.0  # times the noise: the peak of a picture that shows something
 VARY = 2.0  # ratio of the peaks of pictures from which each has its own levels
 FULL = 0.97  # a peak above this share of white needs no stretching
+DIFFERENT = 1.6  # ratio of the sizes in pictures from which each has a scale of its own
 UNEVEN = 0.05  # of white: a background that varies more is subtracted
-OBJECTS = 2.5  # side of the opening that finds the background, in objects
-# objects larger than the first number of pixels are scaled down to the second
-WORKING = 20.0, 16.0
 CROP = 3.0  # side of a crop, in objects
 WIDE = 12.0  # objects this many times smaller than the pictures are read in crops
 LEAST_CROP, MOST_CROP = 24, 64
 MOST_OBJECTS = 10  # in a crop
+CROWDED = 2.0  # times the mean number of objects
 
 
 class Survey(NamedTuple):
@@ -57,22 +58,21 @@ class Survey(NamedTuple):
     Attributes:
         pictures: settings, with everything decided.
         background: of the model, or "local" if it is subtracted from each picture.
-        sizes: of the objects in pixels of the file; None where nothing was found.
+        sizes: of the objects in pixels of the images; None where nothing was found.
         decisions: what was decided, with its flags.
+        detail: of the objects, where pictures are read in crops; otherwise None.
     """
 
     pictures: PictureConfig
     background: Background
     sizes: Sizes | None
     decisions: list[Decision]
+    detail: Detail | None = None
 
     @property
     def image_object_size(self) -> float | None:
         """The typical size of an object in pixels of the images."""
-        if self.sizes is None:
-            return None
-        scale = self.pictures.scale
-        return self.sizes.typical * (1.0 if scale is None else scale)
+        return None if self.sizes is None else self.sizes.typical
 
     @property
     def max_objects(self) -> int | None:
@@ -81,9 +81,15 @@ class Survey(NamedTuple):
             return None
         if not self.pictures.crop:
             return int(np.clip(self.sizes.most + 1, 3, MOST_OBJECTS))
-        scale = 1.0 if self.pictures.scale is None else self.pictures.scale
-        mean = self.sizes.density * (self.pictures.crop / scale) ** 2
-        return int(np.clip(np.ceil(mean + 2 * np.sqrt(mean) + 1), 3, MOST_OBJECTS))
+        crowded = CROWDED * self.objects_in_crop
+        return int(np.clip(np.ceil(crowded + 2 * np.sqrt(crowded) + 1), 3, MOST_OBJECTS))
+
+    @property
+    def objects_in_crop(self) -> float:
+        """The mean number of objects in a crop; 0 for whole pictures."""
+        if self.sizes is None or not self.pictures.crop:
+            return 0.0
+        return self.sizes.density * self.pictures.crop**2
 
 
 class Sample(NamedTuple):
@@ -117,7 +123,7 @@ def sample(files: Sequence[Path], pages: str) -> Sample:
             continue
         some = found[:: max(1, len(found) // 4)][:4]  # of many pages, a few
         shapes += [frame.pixels.shape[:2] for frame in some]
-        middles += [_middle(frame) for frame in some]
+        middles += [middle(frame) for frame in some]
         coarse += [_thinned(frame) for frame in some]
         if len(middles) >= SAMPLED:
             break
@@ -182,8 +188,27 @@ def survey(
         area = max(map(math.prod, shapes))
         found = found._replace(most=max(found.most, round(found.density * area)))
     most = 0 if found is None else found.most
+    if object_size is None and pictures.scale is None and pictures.size is None and found:
+        typical = [each.typical for f in frames if (each := sizes_in(f, pictures)) is not None]
+        low, high = np.percentile(typical or [found.typical], [10, 90])
+        if len(typical) >= FEW and high > DIFFERENT * low:
+            pictures = replace(pictures, scale="picture")
+            seen = [as_image(frame, of_picture(frame, pictures)) for frame in frames]
+            found = sizes([image.max(-1) if image.ndim == 3 else image for image in seen]) or found
+            text = (
+                f"each picture (objects of {low:.0f} to {high:.0f} pixels become {WORKING[1]:.0f})"
+            )
+            decided("working scale", text, "--scale")
     pictures = with_sizes(shapes, pictures, size, most, decided)
-    return Survey(pictures, background, found, decisions)
+    if found is not None and isinstance(pictures.scale, float):
+        typical, low, high, density, most = found
+        scale = pictures.scale
+        found = Sizes(typical * scale, low * scale, high * scale, density / scale**2, most)
+    detail = None
+    if found is not None and pictures.crop:
+        images = [as_image(frame, of_picture(frame, pictures)) for frame in frames]
+        detail = of_objects(images, found)
+    return Survey(pictures, background, found, decisions, detail)
 
 
 def _local_background(
@@ -334,6 +359,11 @@ def with_sizes(
         return replace(pictures, crop=pictures.crop or 0)
     if pictures.scale is None and size > WORKING[0]:
         pictures = replace(pictures, scale=round(WORKING[1] / size, 4))
+    if pictures.scale == "picture":
+        crop = int(np.clip(round(CROP * WORKING[1]), LEAST_CROP, MOST_CROP))
+        pictures = replace(pictures, crop=crop if pictures.crop is None else pictures.crop)
+        decided("images", f"crops of {pictures.crop}", "--crop")
+        return pictures
     scale = 1.0 if pictures.scale is None else pictures.scale
     if scale != 1.0:
         decided("working scale", f"{scale:.3g} (objects of {size * scale:.0f} pixels)", "--scale")
@@ -344,15 +374,6 @@ def with_sizes(
         pictures = replace(pictures, crop=min(crop, smaller) if wide else 0)
     decided("images", f"crops of {pictures.crop}" if pictures.crop else "whole pictures", "--crop")
     return pictures
-
-
-def _middle(frame: Frame) -> Frame:
-    """The middle of a large picture."""
-    height, width = frame.pixels.shape[:2]
-    top, left = (max(0, (side - CENTRE) // 2) for side in (height, width))
-    part = slice(top, top + CENTRE), slice(left, left + CENTRE)
-    alpha = None if frame.alpha is None else frame.alpha[part]
-    return frame._replace(pixels=frame.pixels[part].copy(), alpha=alpha)
 
 
 def _thinned(frame: Frame) -> Frame:

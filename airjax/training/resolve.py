@@ -11,9 +11,11 @@ from airjax.config import Config, ModelConfig
 from airjax.console import Decision
 from airjax.data import DATASETS, NamedData
 from airjax.data.survey import Survey
+from airjax.detail import latent_size, likelihood_sd
 from airjax.errors import InputError
-from airjax.object_size import fitted, pixels
+from airjax.object_size import CLOSE, MARGIN, fitted, pixels
 
+IN_CROPS = 0.1  # k
 OTHER: dict[str, Any] = NamedData._field_defaults  # of data sets that are not in DATASETS
 
 
@@ -73,7 +75,8 @@ def resolved(
             black = f"{100 * level(images):.0f} % from black"
             decisions.append(Decision("background", f"mean, {black}", "--background"))
     if known is None or object_size is not None:
-        model, size = fitted(model, object_size, images, estimated)
+        margin = CLOSE if config.pictures.crop else MARGIN
+        model, size = fitted(model, object_size, images, estimated, margin)
         if size is not None and estimated is None:
             decisions.append(Decision("object size", f"{size:.0f} pixels", "--object-size"))
     model = model.for_images(images.shape[1:])
@@ -83,7 +86,8 @@ def resolved(
 def _of_pictures(
     config: Config, seen: Survey, has_max_objects: bool
 ) -> tuple[Config, list[Decision]]:
-    """The settings with what was decided when picture files were looked at."""
+    """The settings with what was decided when picture files were looked at. In crops, any number
+    of objects is as probable as another, and the likelihood suits their detail."""
     model, decisions = config.model, list(seen.decisions)
     if seen.background == "local":  # subtracted before the model sees the pictures
         model = replace(model, background="none")
@@ -91,4 +95,15 @@ def _of_pictures(
     if is_open and seen.max_objects is not None:
         model = replace(model, model_steps=seen.max_objects)
         decisions.append(Decision("most objects", str(seen.max_objects), "--max-objects"))
+    if seen.pictures.crop and model.z_pres_prior == ModelConfig.z_pres_prior:
+        model = replace(model, z_pres_prior=IN_CROPS)
+        decisions.append(Decision("prior of counts", "k = 0.1", "--z-pres-prior"))
+    if seen.detail is not None:
+        if model.likelihood_sd == "auto":
+            model = replace(model, likelihood_sd=likelihood_sd(seen.detail))
+            decisions.append(Decision("pixel sd", f"{model.likelihood_sd:g}", "--likelihood-sd"))
+        if model.encoder_latent_size == ModelConfig.encoder_latent_size:
+            model = replace(model, encoder_latent_size=latent_size(seen.detail))
+            numbers = f"{model.encoder_latent_size} numbers an object"
+            decisions.append(Decision("code", numbers, "--encoder-latent-size"))
     return replace(config, pictures=seen.pictures, model=model), decisions

@@ -1,0 +1,63 @@
+"""The detail of objects decides the standard deviation of a pixel and the size of codes."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from airjax.config import ModelConfig
+from airjax.data import make
+from airjax.data.composer import SceneConfig
+from airjax.detail import BLUR, DIGIT, Detail, latent_size, likelihood_sd, of_objects
+from airjax.object_size import Sizes
+
+
+def blobs(sigma, contrast=0.7, noise=0.0, number=40):
+    """Pictures of 60 x 60 with one Gaussian blob each, as bytes."""
+    random = np.random.default_rng(0)
+    images = np.zeros((number, 60, 60))
+    images[:, 30, 30] = 1
+    images = ndimage.gaussian_filter(images, (0, sigma, sigma))
+    images = contrast * images / images.max() + random.normal(0, noise, images.shape)
+    return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+
+
+def test_the_detail_of_a_blob_is_that_of_the_difference_of_two_gaussians():
+    """Against the integral: blurring turns the sigma s into sqrt(s^2 + b^2)."""
+    sigma, size = 4.0, 16.0
+    b = size / BLUR
+    wide = sigma**2 + b**2
+    square = 0.7**2 * np.pi * (sigma**2 + sigma**4 / wide - 4 * sigma**4 / (sigma**2 + wide))
+    sizes = Sizes(size, size, size, 1 / 3600, 1)
+    found = of_objects(list(blobs(sigma)), sizes)
+    assert found.share * DIGIT == pytest.approx(square, rel=0.03)
+    assert found.noise == pytest.approx(0, abs=0.01)
+
+
+def test_noise_is_no_detail():
+    sizes = Sizes(16.0, 16.0, 16.0, 1 / 3600, 1)
+    clear, noisy = (of_objects(list(blobs(2.0, noise=n) // 2 + 60), sizes) for n in (0.0, 0.02))
+    assert noisy.noise > 0.003 > clear.noise
+    assert noisy.share == pytest.approx(clear.share, rel=0.25)
+
+
+def test_a_digit_has_the_detail_of_a_digit():
+    scenes = make("digits", "train", SceneConfig(num_scenes=400, counts=(1,)))
+    sizes = Sizes(20.0, 20.0, 20.0, 1 / 2500, 1)
+    assert of_objects(list(scenes.images), sizes).share == pytest.approx(1, rel=0.35)
+
+
+@pytest.mark.parametrize(
+    ("detail", "sd", "latents"),
+    [
+        (Detail(1.0, 0.01), 0.3, 50),
+        (Detail(4.0, 0.01), 0.3, 50),
+        (Detail(0.25, 0.01), 0.15, 12),
+        (Detail(0.25, 0.2), 0.2, 12),
+        (Detail(0.0, 0.0), 0.05, 8),
+        (Detail(0.0, 0.9), 0.3, 8),
+    ],
+)
+def test_sd_and_codes_follow_the_detail(detail, sd, latents):
+    assert likelihood_sd(detail) == pytest.approx(sd)
+    assert latent_size(detail) == latents
+    ModelConfig(likelihood_sd=likelihood_sd(detail), encoder_latent_size=latent_size(detail))
