@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import equinox as eqx
 import jax
@@ -113,6 +114,16 @@ def test_each_object_is_found_once_in_pictures_of_any_size(shape, number):
     assert (np.diff(found.tight_boxes[:, 1]) >= 0).all()  # by rows
     assert (found.scores > 0.9).all() and found.count_probs.argmax() == number
     assert blocks.find(model, guide, np.zeros(shape, np.uint8)).number == 0
+
+
+def test_what_was_nearly_an_object_counts_in_the_distribution():
+    model, guide = a_reader(likelihood_sd=0.1, z_pres_prior=math.exp(-13))
+    picture = a_picture([(20, 20)], (40, 60)).astype(int)
+    dim = a_picture([(45, 20)], (40, 60)) * 0.42 / 0.7  # worth 11 nats, which is less than 13
+    found = blocks.find(model, guide, (picture + dim).round().astype(np.uint8))
+    assert found.number == 1
+    assert found.count_probs.shape == (3,) and 0.1 < found.count_probs[2] < 0.5
+    assert found.interval == (1, 2)
 
 
 def test_blocks_agree_on_what_lies_between_them(monkeypatch):

@@ -12,7 +12,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
+from scipy.spatial import KDTree
+from scipy.special import expit
 
 from airjax.console import report
 from airjax.inference.infer import tight_boxes
@@ -28,6 +30,7 @@ SIDES = 256, 512  # of a block, for small pictures and for large ones
 MARGIN = 2.0  # in windows
 NEAREST = 0.4  # least distance of objects that there is room for, in windows
 ROOM = 4096  # objects of a block, at most
+UNLIKELY = 0.05  # scores of objects that are left out of the count's distribution
 SOFT = 15.0  # nats of worth that are worth one of log-odds: errors of close pixels are alike
 
 
@@ -35,34 +38,50 @@ def find(model: Model, guide: AttendGuide, picture: UInt8[np.ndarray, "H W *C"])
     """The objects of one picture, ordered by its rows.
 
     ``z_where`` of each is in its patch: a square of the size of the model's images around the place
-    where it was found. Scores are made of what each object is worth (`Slots.worth`). The count has
-    the distribution of independent objects with these scores.
+    where it was found. Scores are made of what each object is worth (`Slots.worth`); those of at
+    least one half are objects. The count has the distribution of independent objects, and also
+    takes account of those that were removed.
     """
     reader, shape = Reader(model, guide), picture.shape[:2]
     side = SIDES[0] if max(shape) <= SIDES[0] else SIDES[1]
     room = min(ROOM, math.ceil((side / (NEAREST * reader.side)) ** 2 / TOGETHER) * TOGETHER)
     margin = round(MARGIN * reader.side)
     axes = [_parts(length, side, margin) for length in shape]
-    found, full = [], 0
+    found, present, full = list[Objects](), list[np.ndarray](), 0
     for top, *rows in axes[0]:
         for left, *columns in axes[1]:
             part = picture[top : top + side, left : left + side]
             missing = [(0, side - n) for n in part.shape[:2]] + [(0, 0)] * (part.ndim - 2)
             with in_32_bits():
-                read, boxes = _read(reader, jnp.asarray(np.pad(part, missing)), room)
-                read, boxes = jax.tree.map(np.asarray, (read, boxes))
-            full += bool(read.on[-1])
-            objects = _objects(read, boxes, (top, left))
+                read, boxes, used = _read(reader, jnp.asarray(np.pad(part, missing)), room)
+                read, boxes = jax.tree.map(lambda x, n=int(used): np.asarray(x)[:n], (read, boxes))
+            full += int(used) == room
+            objects = _objects(read, boxes, (top, left), reader.price)
             centre = (objects.window_boxes[:, :2] + objects.window_boxes[:, 2:])[:, ::-1] / 2
             owned = ((centre >= [rows[0], columns[0]]) & (centre < [rows[1], columns[1]])).all(1)
+            owned &= objects.scores > UNLIKELY
             found.append(_some(objects, np.flatnonzero(owned)))
+            present.append(read.on[owned])
     if full:
         report(f"{full} parts of a picture have {room} objects or more; not all were counted",
                to_stderr=True)  # fmt: skip
     together = jax.tree.map(lambda *each: np.concatenate(each), *found)
-    boxes = together.tight_boxes
-    ordered = _some(together, np.lexsort((boxes[:, 0], boxes[:, 1])))
-    return ordered._replace(count_probs=poisson_binomial(ordered.scores))
+    boxes, on = together.tight_boxes, np.concatenate(present)
+    order = np.lexsort((boxes[:, 0], boxes[:, 1]))
+    likely = on | _distinct(together.window_boxes, together.scores)
+    count_probs = poisson_binomial(together.scores[likely])
+    return _some(together, order[on[order]])._replace(count_probs=count_probs)
+
+
+def _distinct(
+    boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"]
+) -> Bool[np.ndarray, " n"]:
+    """Which windows have no likelier one closer than half their side."""
+    if len(boxes) < 2:
+        return np.ones(len(boxes), bool)
+    centres, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).min(1) / 2
+    near = KDTree(centres).query_ball_point(centres, half)
+    return np.array([all(scores[i] >= scores[j] for j in js) for i, js in enumerate(near)])
 
 
 def _parts(length: int, side: int, margin: int) -> list[tuple[int, float, float]]:
@@ -76,24 +95,24 @@ def _parts(length: int, side: int, margin: int) -> list[tuple[int, float, float]
 @eqx.filter_jit
 def _read(
     reader: Reader, block: UInt8[Array, "B B *C"], room: int
-) -> tuple[Slots, Float[Array, "M 2 4"]]:
-    """The slots of a block, and tight boxes and windows in pixels of the block. Compiled once."""
-    slots = reader.read(block.astype(jnp.float32) / 255, room).slots
+) -> tuple[Slots, Float[Array, "M 2 4"], Int[Array, ""]]:
+    """The slots of a block, tight boxes and windows in pixels of the block, and the number of slots
+    in use. Compiled once."""
+    _, slots, used = reader.read(block.astype(jnp.float32) / 255, room)
     windows = window_boxes(slots.seen.where, reader.patch)
     corner = slots.corner - jnp.array(reader.centre)
     shift = jnp.tile(corner[:, ::-1], 2).astype(jnp.float32)
     boxes = jnp.stack([tight_boxes(slots.seen.y, windows), windows], axis=1) + shift[:, None]
-    return slots._replace(seen=slots.seen._replace(y=jnp.zeros(0))), boxes
+    return slots._replace(seen=slots.seen._replace(y=jnp.zeros(0))), boxes, used
 
 
-def _objects(read: Slots, boxes: np.ndarray, corner: tuple[int, int]) -> Objects:
-    """The objects that are on, with boxes in pixels of the picture."""
-    on = np.flatnonzero(read.on)
+def _objects(read: Slots, boxes: np.ndarray, corner: tuple[int, int], price: float) -> Objects:
+    """The objects of slots, also of those that are off, with boxes in pixels of the picture."""
     shift = np.array([corner[1], corner[0]] * 2, np.float32)
-    tight, windows = np.moveaxis(boxes[on] + shift, 1, 0)
-    scores = 1 / (1 + np.exp(-read.worth[on] / SOFT))
-    where, what = np.asarray(read.seen.where)[on], np.asarray(read.seen.what)[on]
-    return Objects(tight, windows, scores.astype(np.float32), where, what, np.ones(1, np.float32))
+    tight, windows = np.moveaxis(boxes + shift, 1, 0)
+    scores = expit((np.asarray(read.worth) - price) / SOFT).astype(np.float32)
+    where, what = np.asarray(read.seen.where), np.asarray(read.seen.what)
+    return Objects(tight, windows, scores, where, what, np.ones(1, np.float32))
 
 
 def _some(objects: Objects, rows: np.ndarray) -> Objects:

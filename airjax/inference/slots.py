@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 TOGETHER = 32  # objects that are inferred at the same time
 
@@ -108,8 +108,8 @@ def drawn(slots: Slots) -> Float[Array, "M h w *C"]:
 
 
 def chosen(
-    which: Bool[Array, " M"], yes: Float[Array, "M *shape"], no: Float[Array, "..."] | float
-) -> Float[Array, "M *shape"]:
+    which: Bool[Array, " M"], yes: Shaped[Array, "M *shape"], no: Shaped[Array, "..."] | float
+) -> Shaped[Array, "M *shape"]:
     """A choice for each row."""
     return jnp.where(which.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
 
@@ -137,3 +137,23 @@ def added(
         return jax.lax.dynamic_update_slice(block, old + patches[i], at)
 
     return jax.lax.fori_loop(0, len(corners), add, block)
+
+
+def lowered(
+    free: Float[Array, "H W"], corners: Int[Array, "K 2"], by: Float[Array, "K h w"]
+) -> Float[Array, "H W"]:
+    """``free`` times 1 less each patch."""
+
+    def one(i: Int[Array, ""], free: Float[Array, "H W"]) -> Float[Array, "H W"]:
+        at = corners[i, 0], corners[i, 1]
+        old = jax.lax.dynamic_slice(free, at, by.shape[1:])
+        return jax.lax.dynamic_update_slice(free, old * (1 - by[i]), at)
+
+    return jax.lax.fori_loop(0, len(corners), one, free)
+
+
+def conflict(pairs: Array, i: Int[Array, " K"], j: Int[Array, " K"]) -> Array:
+    """Which pairs of objects share one with an earlier pair."""
+    a, b = jnp.stack([i, j], axis=1)[:, None, :, None], jnp.stack([i, j], axis=1)[None, :, None, :]
+    share = (a == b).any((2, 3)) & pairs[:, None] & pairs[None]
+    return (share & (jnp.arange(len(i))[:, None] > jnp.arange(len(i))[None])).any(1)

@@ -20,15 +20,28 @@ at the means of the guide, so nothing is random.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from airjax.inference.slots import TOGETHER, Seen, Slots, State, added, chosen, cut, drawn, start
+from airjax.inference.slots import (
+    TOGETHER,
+    Seen,
+    Slots,
+    State,
+    added,
+    chosen,
+    conflict,
+    cut,
+    drawn,
+    lowered,
+    start,
+)
 from airjax.programs.guide import AttendGuide
 from airjax.programs.model import Model, where_prior
 from airjax.programs.spatial import pixel_centres, window_to_image
@@ -40,6 +53,8 @@ ROUNDS = 1000  # of a search, at most
 APART = 0.8  # half the distance at which two objects are tried, in standard deviations
 REACH = 1.2  # side of the region whose shape says where two objects may be, in windows
 FIXED = 0.1  # sd of places that are given, in prior standard deviations
+
+Patches = Float[Array, "K h w *C"]
 
 
 class Reader(eqx.Module):
@@ -95,12 +110,7 @@ class Reader(eqx.Module):
         """Row and column of the middle pixel of a patch."""
         return self.patch[0] // 2, self.patch[1] // 2
 
-    def look(
-        self,
-        images: Float[Array, "K h w *C"],
-        residuals: Float[Array, "K h w *C"],
-        place: Float[Array, "K 2"],
-    ) -> Seen:
+    def look(self, images: Patches, residuals: Patches, place: Float[Array, "K 2"]) -> Seen:
         """What the guide infers at a place of each patch."""
         networks = self.guide.networks
         h = self.guide.features(networks, images, residuals, place)
@@ -108,12 +118,7 @@ class Reader(eqx.Module):
         where, where_scale = self.guide.where(place, loc, scale)
         return self.decoded(images, residuals, where, where_scale, p)
 
-    def look_in(
-        self,
-        images: Float[Array, "K h w *C"],
-        residuals: Float[Array, "K h w *C"],
-        place: Float[Array, "K 2"],
-    ) -> Seen:
+    def look_in(self, images: Patches, residuals: Patches, place: Float[Array, "K 2"]) -> Seen:
         """What is in the window of the prior's scale at a given place of each patch."""
         s = self.model.config.scale_prior_mean
         where = jnp.insert(-s * place, 0, s, axis=-1)
@@ -122,8 +127,8 @@ class Reader(eqx.Module):
 
     def decoded(
         self,
-        images: Float[Array, "K h w *C"],
-        residuals: Float[Array, "K h w *C"],
+        images: Patches,
+        residuals: Patches,
         where: Float[Array, "K 3"],
         where_scale: Float[Array, "K 3"],
         p: Float[Array, " K"],
@@ -137,15 +142,13 @@ class Reader(eqx.Module):
         y = window_to_image(where, self.model.decoder(what), self.patch)
         return Seen(where, what, kl, y, p)
 
-    def worth(self, others: Float[Array, "K h w *C"], seen: Seen) -> Float[Array, " K"]:
+    def worth(self, others: Patches, seen: Seen) -> Float[Array, " K"]:
         """Nats by which each object raises the ELBO, given the residual of all others: the
         log-likelihood, less the cost of the latents and of one object more."""
         gain = self.gain(others, seen.y)
         return gain - seen.kl + jnp.log(self.model.config.z_pres_prior)
 
-    def gain(
-        self, residual: Float[Array, "K h w *C"], y: Float[Array, "K h w *C"]
-    ) -> Float[Array, " K"]:
+    def gain(self, residual: Patches, y: Patches) -> Float[Array, " K"]:
         """Nats by which drawing y raises the log-likelihood."""
         likelihood = self.model.likelihood
         change = jnp.square(residual) - jnp.square(residual - y)
@@ -168,7 +171,7 @@ class Reader(eqx.Module):
             on = is_open & jnp.where(first, seen.p > 0.5, worth > self.price)
             state = state.with_more(Slots(corners, seen, worth, on))
             refused = chosen(is_open & ~on, jnp.broadcast_to(refused_at, here.shape[:3]), 0.0)
-            free = _lowered(free, corners, refused)
+            free = lowered(free, corners, refused)
             return state, free, self.places(state.residual, free, size), rounds + 1
 
         def unfinished(carry: tuple) -> Array:
@@ -210,17 +213,69 @@ class Reader(eqx.Module):
     def sweep(self, image: Float[Array, "H W *C"], state: State) -> State:
         """Each object is inferred again in the residual of the others."""
 
-        def one(i: Int[Array, ""], state: State) -> State:
-            old, others = state.chunk(i, self.patch)
+        def again(old: Slots, others: Patches) -> Slots:
             place = jnp.clip(_centre(old.seen.where), -0.6, 0.6)
             seen = self.look(cut(image, old.corner, self.patch), others, place)
             before, after = self.worth(others, old.seen), self.worth(others, seen)
             better = partial(chosen, after > before)
             kept = old.seen._replace(p=seen.p)
-            new = Slots(old.corner, jax.tree.map(better, seen, kept), better(after, before), old.on)
-            return state.with_chunk(i, old, new)
+            return Slots(
+                old.corner, jax.tree.map(better, seen, kept), better(after, before), old.on
+            )
+
+        return self.in_turn(state, again)
+
+    def prune(self, state: State) -> State:
+        """Removes objects that are not worth their price."""
+
+        def checked(old: Slots, others: Patches) -> Slots:
+            worth = self.worth(others, old.seen)
+            return old._replace(worth=worth, on=old.on & (worth > self.price))
+
+        return self.in_turn(state, checked)
+
+    def in_turn(self, state: State, update: Callable[[Slots, Array], Slots]) -> State:
+        """Updates slots given the residual of all others, many at a time but none together with
+        one that is close."""
+
+        def one(i: Int[Array, ""], state: State) -> State:
+            turns = self.turns(state.chunk(i, self.patch)[0])
+
+            def turn(carry: tuple) -> tuple:
+                t, state = carry
+                old, others = state.chunk(i, self.patch)
+                now = partial(chosen, turns == t)
+                new: Slots = jax.tree.map(now, update(old, others), old)
+                return t + 1, state.with_chunk(i, old, new)
+
+            def unfinished(carry: tuple) -> Array:
+                return carry[0] <= turns.max()
+
+            return jax.lax.while_loop(unfinished, turn, (jnp.array(0), state))[1]
 
         return jax.lax.fori_loop(0, _chunks(state.used), one, state)
+
+    def turns(self, some: Slots) -> Int[Array, " K"]:
+        """When each is updated: after all earlier ones that are close to it."""
+        earlier = self.close(some) & (jnp.arange(TOGETHER)[:, None] > jnp.arange(TOGETHER))
+
+        def later(_: Int[Array, ""], turns: Int[Array, " K"]) -> Int[Array, " K"]:
+            return jnp.where(earlier, turns[None] + 1, 0).max(1)
+
+        return jax.lax.fori_loop(0, TOGETHER, later, jnp.zeros(TOGETHER, int))
+
+    def close(self, some: Slots) -> Bool[Array, "K K"]:
+        """Which pairs of objects are less than two windows apart, so that each changes what the
+        other is worth."""
+        half = jnp.array(self.patch, jnp.float32) / 2
+        at = some.corner + (_centre(some.seen.where)[:, ::-1] + 1) * half
+        far = jnp.square(at[:, None] - at[None]).sum(-1)
+        return (far < (2 * self.side) ** 2) & some.on[:, None] & some.on[None]
+
+    def alone(self, which: Bool[Array, " K"], some: Slots) -> Bool[Array, " K"]:
+        """Those that have no earlier one of them close by."""
+        earlier = jnp.arange(TOGETHER)[:, None] > jnp.arange(TOGETHER)
+        return which & ~(self.close(some) & earlier & which[None]).any(1)
 
     def split(self, image: Float[Array, "H W *C"], state: State) -> State:
         """Each object that is better explained as two becomes two."""
@@ -243,7 +298,7 @@ class Reader(eqx.Module):
                 & (after > before + self.price)
                 & (i * TOGETHER + jnp.arange(TOGETHER) < used)
             )
-            two &= state.used + jnp.cumsum(two) <= state.room
+            two = self.alone(two, old) & (state.used + jnp.cumsum(two) <= state.room)
             seen = jax.tree.map(partial(chosen, two), a, old.seen)
             worth = chosen(two, self.worth(others - b.y, a), before)
             state = state.with_chunk(i, old, Slots(old.corner, seen, worth, old.on))
@@ -274,7 +329,8 @@ class Reader(eqx.Module):
             )
             single = self.worth(both, seen)
             better = near & (single > pair - self.price)
-            better &= ~_conflict(better, i * TOGETHER + jnp.arange(TOGETHER), j)
+            better = self.alone(better, old)
+            better &= ~conflict(better, i * TOGETHER + jnp.arange(TOGETHER), j)
             new = jax.tree.map(partial(chosen, better), seen, old.seen)
             state = state.with_chunk(i, old, old._replace(seen=new))
             gone = other._replace(on=better)
@@ -298,7 +354,7 @@ class Reader(eqx.Module):
         return far.argmin(1), on & (far.min(1) < self.side**2)
 
     def shape_of(
-        self, residual: Float[Array, "K h w *C"], where: Float[Array, "K 3"]
+        self, residual: Patches, where: Float[Array, "K 3"]
     ) -> tuple[Float[Array, "K 2"], Float[Array, "K 2"]]:
         """The centroid of what is in a window, and its principal axis with the standard deviation
         along it as its length; in coordinates of the patch."""
@@ -318,18 +374,6 @@ class Reader(eqx.Module):
         axis = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
         return middle, jnp.sqrt(longest)[:, None] * axis
 
-    def prune(self, state: State) -> State:
-        """Removes objects that are not worth their price."""
-
-        def one(i: Int[Array, ""], state: State) -> State:
-            old, others = state.chunk(i, self.patch)
-            worth = self.worth(others, old.seen)
-            return state.with_chunk(
-                i, old, old._replace(worth=worth, on=old.on & (worth > self.price))
-            )
-
-        return jax.lax.fori_loop(0, _chunks(state.used), one, state)
-
     def _hat(self) -> Float[Array, "h w"]:
         """How much a place that was refused is lowered around it: within half a window."""
         s = self.model.config.scale_prior_mean
@@ -342,13 +386,6 @@ def _centre(where: Float[Array, "K 3"]) -> Float[Array, "K 2"]:
     return -where[:, 1:] / where[:, :1]
 
 
-def _conflict(pairs: Array, i: Int[Array, " K"], j: Int[Array, " K"]) -> Array:
-    """Which pairs of objects share one with an earlier pair."""
-    a, b = jnp.stack([i, j], axis=1)[:, None, :, None], jnp.stack([i, j], axis=1)[None, :, None, :]
-    share = (a == b).any((2, 3)) & pairs[:, None] & pairs[None]
-    return (share & (jnp.arange(len(i))[:, None] > jnp.arange(len(i))[None])).any(1)
-
-
 def _chunks(used: Int[Array, ""]) -> Int[Array, ""]:
     return (used + TOGETHER - 1) // TOGETHER
 
@@ -357,16 +394,3 @@ def _hats(n: int, half: float) -> Float[Array, "n n"]:
     """The weights of a window at each position, along one axis."""
     at = jnp.arange(n)
     return jnp.maximum(0, 1 - jnp.abs(at[:, None] - at[None]) / half)
-
-
-def _lowered(
-    free: Float[Array, "H W"], corners: Int[Array, "K 2"], by: Float[Array, "K h w"]
-) -> Float[Array, "H W"]:
-    """``free`` times 1 less each patch."""
-
-    def one(i: Int[Array, ""], free: Float[Array, "H W"]) -> Float[Array, "H W"]:
-        at = corners[i, 0], corners[i, 1]
-        old = jax.lax.dynamic_slice(free, at, by.shape[1:])
-        return jax.lax.dynamic_update_slice(free, old * (1 - by[i]), at)
-
-    return jax.lax.fori_loop(0, len(corners), one, free)
