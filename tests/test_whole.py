@@ -131,7 +131,7 @@ def test_blocks_agree_on_what_lies_between_them(monkeypatch):
     places = apart(60, (150, 200), 8, seed=1)
     picture = a_picture(places, (150, 200))
     at_once = blocks.find(model, guide, picture)
-    monkeypatch.setattr(blocks, "SIDES", (64, 96))
+    monkeypatch.setattr(blocks, "SIDE", 64)
     in_parts = blocks.find(model, guide, picture)
     assert at_once.number == in_parts.number == 60
     np.testing.assert_allclose(centres(at_once), centres(in_parts), atol=0.2)

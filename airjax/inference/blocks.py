@@ -26,9 +26,9 @@ from airjax.programs.guide import AttendGuide
 from airjax.programs.model import Model
 from airjax.programs.spatial import window_boxes
 
-SIDES = 256, 512  # of a block, for small pictures and for large ones
+SIDE = 256  # of a block, in pixels
 MARGIN = 2.0  # in windows
-NEAREST = 0.4  # least distance of objects that there is room for, in windows
+NEAREST = 0.7  # least distance of objects that there is room for, in windows
 ROOM = 4096  # objects of a block, at most
 UNLIKELY = 0.05  # scores of objects that are left out of the count's distribution
 SOFT = 15.0  # nats of worth that are worth one of log-odds: errors of close pixels are alike
@@ -43,15 +43,14 @@ def find(model: Model, guide: AttendGuide, picture: UInt8[np.ndarray, "H W *C"])
     takes account of those that were removed.
     """
     reader, shape = Reader(model, guide), picture.shape[:2]
-    side = SIDES[0] if max(shape) <= SIDES[0] else SIDES[1]
-    room = min(ROOM, math.ceil((side / (NEAREST * reader.side)) ** 2 / TOGETHER) * TOGETHER)
+    room = min(ROOM, math.ceil((SIDE / (NEAREST * reader.side)) ** 2 / TOGETHER) * TOGETHER)
     margin = round(MARGIN * reader.side)
-    axes = [_parts(length, side, margin) for length in shape]
+    axes = [_parts(length, SIDE, margin) for length in shape]
     found, present, full = list[Objects](), list[np.ndarray](), 0
     for top, *rows in axes[0]:
         for left, *columns in axes[1]:
-            part = picture[top : top + side, left : left + side]
-            missing = [(0, side - n) for n in part.shape[:2]] + [(0, 0)] * (part.ndim - 2)
+            part = picture[top : top + SIDE, left : left + SIDE]
+            missing = [(0, SIDE - n) for n in part.shape[:2]] + [(0, 0)] * (part.ndim - 2)
             with in_32_bits():
                 read, boxes, used = _read(reader, jnp.asarray(np.pad(part, missing)), room)
                 read, boxes = jax.tree.map(lambda x, n=int(used): np.asarray(x)[:n], (read, boxes))
