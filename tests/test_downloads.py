@@ -91,7 +91,7 @@ def test_the_page_says_what_predict_says(uploads, tmp_path):
     columns, cells = of_table(table)
     assert columns == [name for name in OBJECT if name not in views.SAME]
     assert cells == [[row[name] for name in columns] for row in rows]
-    assert [str(x) for x in picture.row()][1:4] == [
+    assert [f"{x:g}" for x in picture.row()[1:4]] == [
         "0", count["count"], f"{float(count['probability']):g}",
     ]  # fmt: skip
     assert f"{float(count['probability']):.4f}" in table and "<b>&" not in table
