@@ -1,11 +1,11 @@
 """How much detail objects have, and the model that suits it.
 
-What tells two close objects from one is the detail of their images: what is removed when they are
-blurred by a quarter of an object. Smooth objects (cells, nuclei) have little of it. With the
-paper's settings, a pair of them is then drawn as one object: with a standard deviation of 0.3 two
-cost more, and a code of 50 numbers can draw any pair. So both follow the detail, measured in that
-of a digit in the paper's scenes: the detail of an object is worth as many nats as a digit's, and
-the code has as many numbers fewer.
+Two close objects differ from one object in the detail of the image: what a Gaussian blur removes,
+with a standard deviation of a quarter of an object. Smooth objects (cells, nuclei) have little of
+it. With the paper's settings, a pair of them is then drawn as one object: with a standard deviation
+of 0.3 two cost more, and a code of 50 numbers can draw any pair. So both follow the detail,
+measured in that of a digit in the paper's scenes: the detail of an object is worth as many nats as
+a digit's, and the code has as many numbers fewer.
 """
 
 from collections.abc import Sequence

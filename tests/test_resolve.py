@@ -5,13 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import mistake
-from test_decode import folder_of, haze, scene
+from test_decode import scene
+from test_survey import folder_of, haze
 
 from airjax.air import AIR
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.data import DATASETS
 from airjax.data.inputs import images_of
 from airjax.errors import InputError
+from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
 from airjax.training.resolve import resolved
 from airjax.training.session import Session
@@ -103,3 +105,21 @@ def test_a_folder_is_the_same_for_air_and_the_command_line(size, tmp_path):
     assert AIR(2, object_size=size)._resolved(images, seen)[0].model.model_steps == 2
     three = Session.begin(path, out=tmp_path / "three", object_size=size, max_objects=3)
     assert three.run.config.model.model_steps == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"guide": "window"}, "guide must be attend with --crop: other guides"),
+        ({"background": "mean"}, "background must be none or local with --crop: others"),
+    ],
+)
+def test_crops_need_programs_for_pictures_of_any_size(settings, message):
+    """Before training, not when the pictures are read."""
+    images = np.zeros((4, 24, 24), np.uint8)
+    images[:, 4:9, 4:9] = 200
+    config = Config(model=ModelConfig(**settings), pictures=PictureConfig(crop=24))
+    with pytest.raises(InputError, match=message):
+        resolved(config, images, 5.0)
+    grey = resolved(Config(pictures=PictureConfig(crop=24)), images + 55, 5.0)[0]
+    assert grey.model.background == "none" and grey.model.guide == "attend"

@@ -129,7 +129,7 @@ def _candidates(path: PurePosixPath) -> list[tuple[int, str]]:
 
 
 def unmarked(stem: str) -> str:
-    """A name without what tells that it is of labels."""
+    """A name without the suffix that marks label images, such as ``_mask``."""
     for mark in MARKS:
         if stem.lower().endswith(mark) and len(stem) > len(mark):
             return stem[: -len(mark)]

@@ -45,7 +45,7 @@ class Truth(NamedTuple):
         kind: of what is known of them.
         names: of the pictures.
         pages: the pages of a picture, by its name; label images are read now.
-        has_pages: whether pages of files are told apart.
+        has_pages: whether the pages of a file are separate pictures.
         lines: what was passed over or decided.
         masks: names of label images that are masks without numbers, as far as they were read.
     """

@@ -218,10 +218,8 @@ class Reader(eqx.Module):
             seen = self.look(cut(image, old.corner, self.patch), others, place)
             before, after = self.worth(others, old.seen), self.worth(others, seen)
             better = partial(chosen, after > before)
-            kept = old.seen._replace(p=seen.p)
-            return Slots(
-                old.corner, jax.tree.map(better, seen, kept), better(after, before), old.on
-            )
+            seen = jax.tree.map(better, seen, old.seen)
+            return Slots(old.corner, seen, better(after, before), old.on)
 
         return self.in_turn(state, again)
 

@@ -69,7 +69,7 @@ def resolved(
         rule = "must be another one for images in memory: local is subtracted from picture files"
         raise InputError("background", rule, model.background)
     if model.background == "auto":
-        visible = known is None and is_visible(images)
+        visible = known is None and not config.pictures.crop and is_visible(images)
         model = replace(model, background="mean" if visible else "none")
         if visible:
             black = f"{100 * level(images):.0f} % from black"
@@ -79,6 +79,13 @@ def resolved(
         model, size = fitted(model, object_size, images, estimated, margin)
         if size is not None and estimated is None:
             decisions.append(Decision("object size", f"{size:.0f} pixels", "--object-size"))
+    if config.pictures.crop:  # pictures of any size are read with these
+        if model.guide != "attend":
+            rule = "must be attend with --crop: other guides read images of one size"
+            raise InputError("guide", rule, model.guide)
+        if model.background != "none":
+            rule = "must be none or local with --crop: others have the size of the images"
+            raise InputError("background", rule, model.background)
     model = model.for_images(images.shape[1:])
     return replace(config, train=train, model=model), decisions
 

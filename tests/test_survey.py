@@ -1,0 +1,198 @@
+"""What is decided from a sample of pictures: intensities, polarity, channel, background, scale."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import TINY
+from PIL import Image
+from test_decode import SCENE, scene
+
+from airjax.cli.main import main
+from airjax.config import Config, TrainConfig
+from airjax.data.decode import decode
+from airjax.data.folder import load_folder, read_images
+from airjax.data.signal import without_background
+from airjax.data.survey import sample, survey
+from airjax.data.working_scale import of_picture
+from airjax.object_size import estimate
+from airjax.picture_config import PictureConfig
+from airjax.programs.untrained import untrained
+from airjax.training.runs import Run
+
+
+def folder_of(pictures, path, save=None):
+    path.mkdir()
+    for i, picture in enumerate(pictures):
+        if save is None:
+            tifffile.imwrite(path / f"{i:02}.tif", picture)
+        else:
+            save(picture, path / f"{i:02}.png")
+    return path
+
+
+SCENES = [scene(seed) for seed in range(12)]
+
+
+def images_in(path, **settings):
+    return load_folder(path, PictureConfig(crop=0, **settings), "all").parts[0].images
+
+
+def test_dim_12_bit_the_same_in_8_bit_and_twice_as_bright_are_the_same(tmp_path):
+    dim = folder_of([np.round(500 * s).astype(np.uint16) for s in SCENES], tmp_path / "dim")
+    twice = folder_of([np.round(1000 * s).astype(np.uint16) for s in SCENES], tmp_path / "twice")
+    byte = folder_of([np.round(255 * s).astype(np.uint8) for s in SCENES], tmp_path / "byte")
+    want = images_in(byte).astype(int)
+    for path in (dim, twice):
+        assert np.abs(images_in(path) - want).max() <= 2
+
+
+def test_a_run_of_8_bit_reads_12_bit(tmp_path, capsys):
+    """Of another type, intensities are decided anew, which is printed."""
+    byte = folder_of([np.round(255 * s).astype(np.uint8) for s in SCENES], tmp_path / "byte")
+    dim = folder_of([np.round(500 * s).astype(np.uint16) for s in SCENES], tmp_path / "dim")
+    config = load_folder(byte, PictureConfig(crop=0), "all").survey.pictures
+    model = TINY.for_images((60, 80))
+    run = Run.create(Config(TrainConfig(data="digits"), model, pictures=config), tmp_path / "run")
+    run.save(*untrained(model, 0))
+    for path, said in ((byte, False), (dim, True)):
+        capsys.readouterr()
+        main(f"predict {run.path} {path} --out {tmp_path}/{path.name}-out --format json".split())
+        assert ("--normalise" in capsys.readouterr().out) is said
+    a, b = (
+        np.array([entry["count_probs"] for entry in json.loads(path.read_text())])
+        for path in (tmp_path / f"{name}-out/predictions.json" for name in ("byte", "dim"))
+    )
+    assert len(a) == len(b) == 12
+    np.testing.assert_allclose(a, b, atol=0.03)
+
+
+def test_a_bright_background_of_a_dim_picture_is_seen(tmp_path):
+    dark = folder_of([4000 - np.round(3000 * s).astype(np.uint16) for s in SCENES],
+                     tmp_path / "dark")  # fmt: skip
+    found = survey(sorted(dark.iterdir()), PictureConfig())
+    assert found.pictures.invert == "yes"
+    images = images_in(dark)
+    assert np.abs(images - np.round(255 * np.array(SCENES))).max() <= 4
+
+
+def test_pictures_of_both_polarities_each_decide(tmp_path):
+    mixed = folder_of(
+        [np.round(255 * (s if i % 3 else 1 - s)).astype(np.uint8) for i, s in enumerate(SCENES)],
+        tmp_path / "mixed",
+    )
+    assert survey(sorted(mixed.iterdir()), PictureConfig()).pictures.invert == "picture"
+    assert np.abs(images_in(mixed) - np.round(255 * np.array(SCENES))).max() <= 4
+
+
+def test_two_kinds_of_files_in_turn_are_both_looked_at(tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(200):
+        colours = i % 2 == 1
+        array = np.full((9, 9, 3), 255 if colours else 0, np.uint8)
+        array[3:6, 3:6] = [255, 0, 0] if colours else [200, 200, 200]
+        Image.fromarray(array).save(tmp_path / "in" / f"s{i // 2:03}_ch{i % 2}.png")
+    found = survey(sorted((tmp_path / "in").iterdir()), PictureConfig()).pictures
+    assert (found.invert, found.channel) == ("picture", "colour")
+    frames = sample(sorted((tmp_path / "in").iterdir()), "auto").middles
+    kinds = [frame.pixels[0, 0, 0] for frame in frames]
+    assert 4 < sum(kind == 255 for kind in kinds) < len(kinds) - 4
+
+
+@pytest.mark.parametrize("brightness", [255, 40])
+def test_the_channel_of_the_signal_is_read(brightness, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i, s in enumerate(SCENES):
+        picture = np.zeros((*s.shape, 3), np.uint8)
+        picture[..., 2] = np.round(brightness * s)
+        Image.fromarray(picture).save(tmp_path / "in" / f"{i}.png")
+    found = load_folder(tmp_path / "in", PictureConfig(crop=0), "all")
+    assert found.survey.pictures.channel == "2"
+    order = sorted(range(12), key=str)
+    want = np.round(255 * np.array([SCENES[i] for i in order]))
+    assert np.abs(found.parts[0].images - want).max() <= 4
+
+
+def test_pictures_of_different_brightness_have_their_own_levels(tmp_path):
+    """An empty picture's noise does not become white."""
+    random = np.random.default_rng(0)
+    pictures = [np.round(s * 250 * (0.1 + 0.9 * (i % 2))) for i, s in enumerate(SCENES)]
+    pictures.append(random.integers(0, 6, SCENE.shape))
+    path = folder_of([p.astype(np.uint8) for p in pictures], tmp_path / "in")
+    found = load_folder(path, PictureConfig(crop=0), "all")
+    assert found.survey.pictures.normalise == "picture"
+    images = found.parts[0].images
+    assert np.abs(images[:12] - np.round(255 * np.array(SCENES))).max() <= 25
+    assert images[12].mean() < 150
+
+
+def haze(seed, shape=(120, 160)):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    y, x = np.random.default_rng(seed).integers(20, 100, 2)
+    return 0.5 * np.exp(-(((rows - y) / 50) ** 2) - ((columns - x) / 60) ** 2)
+
+
+def test_an_uneven_background_is_subtracted_from_each_picture(tmp_path):
+    scenes = [scene(seed, (120, 160), 25) for seed in range(12)]
+    hazy = [np.clip(0.45 * s + haze(i) + 0.05, 0, 1) for i, s in enumerate(scenes)]
+    path = folder_of([np.round(60000 * h).astype(np.uint16) for h in hazy], tmp_path / "in")
+    found = survey(sorted(path.iterdir()), PictureConfig(), "auto")
+    assert found.background == "local" and found.pictures.local_background is not None
+    assert 15 < found.pictures.local_background < 35
+    images = [read.image for read in read_images(sorted(path.iterdir()), found.pictures)]
+    for image, s in zip(images, scenes, strict=True):
+        off = s == 0
+        assert image[off].mean() < 12 and np.percentile(image[off], 99) < 60
+        assert image[~off].mean() > 110
+    even = folder_of([np.round(255 * s).astype(np.uint8) for s in scenes], tmp_path / "even")
+    assert survey(sorted(even.iterdir()), PictureConfig(), "auto").background == "auto"
+
+
+def test_what_varies_slowly_is_the_opening_smoothed():
+    flat = np.full((40, 50), 0.3, np.float32)
+    np.testing.assert_allclose(without_background(flat, 10.0), 0, atol=1e-6)
+    spot = flat.copy()
+    spot[18:22, 20:24] += 0.5
+    rest = without_background(spot, 12.0)
+    np.testing.assert_allclose(rest[18:22, 20:24], 0.5, atol=0.02)
+    assert np.abs(rest[:10]).max() < 0.01
+
+
+def test_pictures_of_several_magnifications_have_scales_of_their_own(tmp_path):
+    sizes = [8, 12, 24, 40, 60] * 2
+    pictures = [scene(i, (12 * n, 14 * n), 8, n) for i, n in enumerate(sizes)]
+    path = folder_of([np.round(255 * p).astype(np.uint8) for p in pictures], tmp_path / "in")
+    files = sorted(path.iterdir())
+    found = survey(files, PictureConfig())
+    assert found.pictures.scale == "picture" and found.pictures.crop == 48
+    assert found.image_object_size == pytest.approx(16, rel=0.15)
+    for read, n, picture in zip(read_images(files, found.pictures), sizes, pictures, strict=True):
+        assert estimate(read.image[None]) == pytest.approx(16, rel=0.25), n
+        back = read.placement.in_file(np.float32([[0, 0, *read.image.shape[1::-1]]]))
+        np.testing.assert_allclose(back[0], [0, 0, *picture.shape[::-1]], atol=1.0)
+    text = {d.what: (d.value, d.flag) for d in found.decisions}["working scale"]
+    assert text[0].startswith("each picture (objects of ") and text[1] == "--scale"
+    same = survey(files, PictureConfig(scale=0.5))
+    assert same.pictures.scale == 0.5
+    empty = np.zeros((30, 40), np.uint8)
+    (frame,) = decode(folder_of([empty], tmp_path / "empty") / "00.tif", "each")
+    assert of_picture(frame, found.pictures).scale is None
+
+
+@pytest.mark.parametrize("size", [8, 30, 100])
+def test_large_objects_are_read_at_a_working_scale(size, tmp_path):
+    shape = (16 * size, 20 * size)
+    pictures = [scene(seed, shape, 12, size) for seed in range(4)]
+    path = folder_of([np.round(255 * p).astype(np.uint8) for p in pictures], tmp_path / "in")
+    found = survey(sorted(path.iterdir()), PictureConfig())
+    assert found.sizes is not None
+    assert found.sizes.typical / found.pictures.ratio == pytest.approx(size, rel=0.25)
+    if size == 8:
+        assert found.pictures.scale is None
+    else:
+        assert found.image_object_size == pytest.approx(16, rel=0.02)
+    assert found.pictures.crop is not None and 24 <= found.pictures.crop <= 64
+    (read, *_) = read_images(sorted(path.iterdir()), found.pictures)
+    back = read.placement.in_file(np.float32([[0, 0, *read.image.shape[1::-1]]]))
+    np.testing.assert_allclose(back[0], [0, 0, shape[1], shape[0]], atol=0.6)
