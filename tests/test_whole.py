@@ -158,6 +158,26 @@ def test_more_objects_than_there_is_room_for_are_reported(monkeypatch, capsys):
     assert "1 parts of a picture have 32 objects or more" in capsys.readouterr().err
 
 
+class Nothing(eqx.Module):
+    """Draws nothing."""
+
+    def __call__(self, z_what):
+        return jnp.zeros((len(z_what), SMALL.window_size, SMALL.window_size))
+
+
+def test_the_search_ends_if_the_guide_finds_what_the_model_does_not_draw():
+    """It must not find the same object at the same place until there is no room."""
+    model, guide = a_reader()
+    model = eqx.tree_at(lambda m: m.decoder, model, Nothing())
+    reader = Reader(model, guide)
+    image = jnp.pad(jnp.asarray(a_picture([(20, 20)], (40, 40)) / 255.0), [(10, 21), (10, 21)])
+    state = start(image, 64, 2, reader.patch)
+    middle = jnp.zeros((1, 2))
+    here = cut(image, jnp.array([[20, 20]]), reader.patch)
+    assert float(reader.look(here, here, middle).p[0]) > 0.5  # the guide is sure
+    assert int(reader.search(image, (40, 40), state, jnp.array(True)).used) == 0
+
+
 # one step of reading
 
 

@@ -15,7 +15,8 @@ many places at once, and what they infer does not depend on the size of the pict
 5. Objects that do not raise the ELBO by a further -log k are removed: what the prior on the count
    takes off an object, once more, since the guide's ELBO is a few nats below the best one.
 
-At first, the guide's probability decides which objects there are; later, the ELBO. All latents are
+At first, the guide's probability decides which objects there are (of those that raise the ELBO);
+later, the ELBO. All latents are
 at the means of the guide, so nothing is random.
 """
 
@@ -168,7 +169,8 @@ class Reader(eqx.Module):
             place = jnp.broadcast_to(middle, (len(corners), 2))
             seen = self.look(cut(image, corners, self.patch), here, place)
             worth = self.worth(here, seen)
-            on = is_open & jnp.where(first, seen.p > 0.5, worth > self.price)
+            # one that explains nothing would be found there again and again
+            on = is_open & jnp.where(first, (seen.p > 0.5) & (worth > 0), worth > self.price)
             state = state.with_more(Slots(corners, seen, worth, on))
             refused = chosen(is_open & ~on, jnp.broadcast_to(refused_at, here.shape[:3]), 0.0)
             free = lowered(free, corners, refused)
