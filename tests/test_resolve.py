@@ -121,5 +121,7 @@ def test_crops_need_programs_for_pictures_of_any_size(settings, message):
     config = Config(model=ModelConfig(**settings), pictures=PictureConfig(crop=24))
     with pytest.raises(InputError, match=message):
         resolved(config, images, 5.0)
+    digits = Config(train=TrainConfig(data="digits"), pictures=PictureConfig(crop=24))
+    assert resolved(digits, images)[0].model.guide == "attend"  # not the data set's
     grey = resolved(Config(pictures=PictureConfig(crop=24)), images + 55, 5.0)[0]
     assert grey.model.background == "none" and grey.model.guide == "attend"

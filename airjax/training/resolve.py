@@ -63,7 +63,7 @@ def resolved(
         decisions.append(Decision("steps", str(train.steps), "--steps"))
     train = replace(train, learning_rate=train.peak_learning_rate)
     if model.guide == "auto":
-        model = replace(model, guide=defaults["guide"])
+        model = replace(model, guide="attend" if config.pictures.crop else defaults["guide"])
         decisions.append(Decision("guide", model.guide, "--guide"))
     if model.background == "local":
         rule = "must be another one for images in memory: local is subtracted from picture files"
