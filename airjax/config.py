@@ -19,7 +19,7 @@ NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "si
 GuideName = Literal["auto", "attend", "window", "basic"]
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
-Background = Literal["auto", "none", "local", "mean", "learned"]
+Background = Literal["auto", "none", "local", "lines", "mean", "learned"]
 LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions have high variance
 LIKELIHOOD_SD = 0.3  # the tutorial's; a learned one starts here
 RUNS = Path("runs")  # folder of new runs unless another one is given
@@ -44,8 +44,9 @@ class ModelConfig:
             below 0.3, squared errors keep the weight against the priors that they have at 0.3.
         background: the image behind the objects, the same for all images. "mean" is the mean of the
             training images; "learned" starts there. "local" subtracts from each picture what
-            varies slowly in it, before the model sees it. "auto" is "local" where the background of
-            pictures is uneven, "mean" where the median of the images is not black, and otherwise
+            varies slowly in it, before the model sees it, and "lines" long straight lines as well
+            (frames, rulings). "auto" is "lines" where pictures have such lines, "local" where their
+            background is uneven, "mean" where the median of the images is not black, and otherwise
             "none".
         masking: leave z_where and z_what of absent objects out of the log-probability.
         guide: "attend" places each window where most of the image is not yet explained. "window",

@@ -37,7 +37,8 @@ class PictureConfig:
             at a scale at which they have 16 (default: decided from the object size). picture gives
             each picture a scale of its own, by the size of its objects.
         local_background: side in pixels of the opening that finds the background of each picture,
-            for the background "local".
+            for the backgrounds "local" and "lines".
+        lines: length in pixels of straight lines that are not objects, for the background "lines".
         levels: the values of the file that become black and white, and the gain afterwards, where
             all pictures have the same.
         white_of_type: the value that the type of the files calls white.
@@ -54,6 +55,7 @@ class PictureConfig:
     normalise: Normalise = "auto"
     scale: float | Literal["picture"] | None = None
     local_background: float | None = None
+    lines: float | None = None
     levels: tuple[float, float, float] | None = None
     white_of_type: float | None = None
 

@@ -149,6 +149,43 @@ def test_an_uneven_background_is_subtracted_from_each_picture(tmp_path):
     assert survey(sorted(even.iterdir()), PictureConfig(), "auto").background == "auto"
 
 
+def test_a_frame_is_not_an_object(tmp_path):
+    """It is found in the pictures, printed with its flag, and subtracted; objects stay."""
+    scenes = [scene(seed, (200, 240), 12) for seed in range(8)]
+    framed = [s.copy() for s in scenes]
+    for f in framed[::2]:
+        f[20:26, 10:230] = f[170:176, 10:230] = 0.8
+        f[20:176, 10:16] = f[20:176, 224:230] = 0.8
+    path = folder_of([np.round(255 * f).astype(np.uint8) for f in framed], tmp_path / "in")
+    files = sorted(path.iterdir())
+    found = survey(files, PictureConfig(), "auto")
+    assert found.background == "lines" and found.pictures.lines > 3 * found.sizes.typical
+    said = {each.what: each for each in found.decisions}["background"]
+    assert (
+        said.flag == "--background" and f"lines of {found.pictures.lines:.0f} pixels" in said.value
+    )
+    for read, s, f in zip(read_images(files, found.pictures), scenes, framed, strict=True):
+        frame = (f != s) & (s == 0)
+        assert not frame.any() or read.image[frame].mean() < 15
+        assert read.image[(s > 0) & (f == s)].mean() > 110
+    local = survey(files, PictureConfig(), "local")
+    assert local.background == "local" and local.pictures.lines is None
+    plain = folder_of([np.round(255 * s).astype(np.uint8) for s in scenes], tmp_path / "plain")
+    assert survey(sorted(plain.iterdir()), PictureConfig(), "auto").pictures.lines is None
+    asked = survey(sorted(plain.iterdir()), PictureConfig(), "lines")
+    assert asked.background == "lines" and asked.pictures.lines is not None
+
+
+def test_dense_objects_have_smaller_crops(tmp_path):
+    sides = []
+    for number in (6, 250):
+        pictures = [np.round(255 * scene(i, (200, 240), number)).astype(np.uint8) for i in range(4)]
+        path = folder_of(pictures, tmp_path / str(number))
+        found = survey(sorted(path.iterdir()), PictureConfig(), "none", object_size=12.0)
+        sides.append(found.pictures.crop)
+    assert sides[0] == 36 and 24 <= sides[1] < 36
+
+
 def test_what_varies_slowly_is_the_opening_smoothed():
     flat = np.full((40, 50), 0.3, np.float32)
     np.testing.assert_allclose(without_background(flat, 10.0), 0, atol=1e-6)

@@ -9,6 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from airjax.data.decode import Frame
+from airjax.data.lines import straight_lines
 from airjax.data.placement import SWAPPED, Placement
 from airjax.errors import InputError
 from airjax.object_size import noise, otsu
@@ -113,6 +114,17 @@ def scaled(
     return value
 
 
+def foreground(
+    value: Float[np.ndarray, "H W *C"], config: PictureConfig
+) -> Float[np.ndarray, "H W *C"]:
+    """A picture at the scale of the settings, less the background that they subtract from each."""
+    if config.local_background is not None:
+        value = without_background(value, config.local_background * config.ratio)
+    if config.lines is not None:
+        value = value - straight_lines(value, config.lines * config.ratio)
+    return value
+
+
 def without_background(
     value: Float[np.ndarray, "H W *C"], side: float
 ) -> Float[np.ndarray, "H W *C"]:
@@ -159,8 +171,7 @@ def as_image(frame: Frame, config: PictureConfig) -> UInt8[np.ndarray, "H W *C"]
     """
     levels = levels_of(frame, config)
     value = scaled(frame, config, levels)
-    if config.local_background is not None:
-        value = without_background(value, config.local_background * config.ratio)
+    value = foreground(value, config)
     if levels is not None:
         return np.round(np.clip(value / levels.gain, 0, 1) * 255).astype(np.uint8)
     value = value - _floor(value)

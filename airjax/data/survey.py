@@ -12,19 +12,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from airjax.background import VISIBLE
 from airjax.config import Background
 from airjax.console import Decision
+from airjax.data.backgrounds import (
+    FEW,
+    above_common,
+    as_bytes,
+    common_levels,
+    grey,
+    has_common_background,
+    local_background,
+    whole,
+)
 from airjax.data.decode import Broken, Frame, decode
 from airjax.data.signal import (
     BRIGHT,
-    Levels,
     as_image,
     brightness,
     extremes,
+    foreground,
     peak,
     scaled,
-    without_background,
 )
 from airjax.data.signal import channel as channel_of
 from airjax.data.working_scale import OBJECTS, WORKING, middle, of_picture, sizes_in
@@ -34,7 +42,6 @@ from airjax.object_size import Sizes, noise, sizes
 from airjax.picture_config import PictureConfig
 
 SAMPLED = 20  # pictures that decide
-FEW = 5  # pictures that do not tell what is the same in all
 COARSE = 200  # pixels on the smaller side that tell a bright background
 COLOURFUL = 0.1, 1e-3  # least difference of a pixel's channels, and least share of such pixels
 ALONE = 0.35  # a channel has the signal if the others have less than this share of its contrast
@@ -43,9 +50,9 @@ DIFFER = 0.05  # share of pictures of the other polarity from which each decides
 CLEAR = 8.0  # times the noise: the peak of a picture that shows something
 VARY = 2.0  # ratio of the peaks of pictures from which each has its own levels
 FULL = 0.97  # a peak above this share of white needs no stretching
-DIFFERENT = 1.6  # ratio of the sizes in pictures from which each has a scale of its own
-UNEVEN = 0.05  # of white: a background that varies more is subtracted
-CROP = 3.0  # side of a crop, in objects
+DIFFERENT = 1.6  # ratio of the quartiles of pictures' sizes from which each has a scale of its own
+CROP = 2.0, 3.0  # least and most side of a crop, in objects
+IN_CROP = 3.0  # mean number of objects from which crops are smaller: guides are trained on few
 WIDE = 12.0  # objects this many times smaller than the pictures are read in crops
 LEAST_CROP, MOST_CROP = 24, 64
 MOST_OBJECTS = 10  # in a crop
@@ -165,18 +172,23 @@ def survey(
     decided("dark on bright", pictures.invert, "--invert")
     if not size_matters:
         return Survey(with_levels(frames, pictures, decided), background, None, decisions)
-    found = sizes([_bytes(_grey(each)) for each in _above_common(frames, _whole(pictures))])
+    found = sizes([as_bytes(grey(each)) for each in above_common(frames, whole(pictures))])
     size = object_size if object_size is not None or found is None else found.typical
-    if size is not None and background in ("auto", "local"):
+    if size is not None and background in ("auto", "local", "lines"):
         most = 0 if found is None else found.most
         in_crops = pictures.crop or (pictures.crop is None and are_wide(shapes, size, most))
-        pictures, found = _local_background(
-            frames, pictures, size, found, background == "local", object_size is not None,
+        pictures, found = local_background(
+            frames, pictures, size, found, background, object_size is not None,
             in_crops=bool(in_crops),
         )  # fmt: skip
         if pictures.local_background is not None:
-            background = "local"
-            decided("background", "local: subtracted from each picture", "--background")
+            background, what = "local", "local: subtracted from each picture"
+            if pictures.lines is not None:
+                background = "lines"
+                what = (
+                    f"lines: local, and straight lines of {pictures.lines:.0f} pixels, subtracted"
+                )
+            decided("background", what, "--background")
             size = size if object_size is not None or found is None else found.typical
     pictures = with_levels(frames, pictures, decided)
     if size is not None:
@@ -187,10 +199,9 @@ def survey(
     if found is not None:  # of whole pictures
         area = max(map(math.prod, shapes))
         found = found._replace(most=max(found.most, round(found.density * area)))
-    most = 0 if found is None else found.most
     if object_size is None and pictures.scale is None and pictures.size is None and found:
         typical = [each.typical for f in frames if (each := sizes_in(f, pictures)) is not None]
-        low, high = np.percentile(typical or [found.typical], [10, 90])
+        low, high = np.percentile(typical or [found.typical], [25, 75])
         if len(typical) >= FEW and high > DIFFERENT * low:
             pictures = replace(pictures, scale="picture")
             seen = [as_image(frame, of_picture(frame, pictures)) for frame in frames]
@@ -199,7 +210,7 @@ def survey(
                 f"each picture (objects of {low:.0f} to {high:.0f} pixels become {WORKING[1]:.0f})"
             )
             decided("working scale", text, "--scale")
-    pictures = with_sizes(shapes, pictures, size, most, decided)
+    pictures = with_sizes(shapes, pictures, found, decided)
     if found is not None and isinstance(pictures.scale, float):
         typical, low, high, density, most = found
         scale = pictures.scale
@@ -209,63 +220,6 @@ def survey(
         images = [as_image(frame, of_picture(frame, pictures)) for frame in frames]
         detail = of_objects(images, found)
     return Survey(pictures, background, found, decisions, detail)
-
-
-def _local_background(
-    frames: Sequence[Frame],
-    pictures: PictureConfig,
-    size: float,
-    found: Sizes | None,
-    always: bool,
-    given: bool,
-    in_crops: bool,
-) -> tuple[PictureConfig, Sizes | None]:
-    """The settings, with a local background if it is uneven; and the sizes without it. In crops,
-    even a background that is the same in all pictures is unknown to the model."""
-    scale = min(1.0, WORKING[1] / size)  # coarse enough
-    small = replace(_whole(pictures), scale=scale if scale < 1 else None)
-    values = [scaled(f, small, None) for f in frames] if in_crops else _above_common(frames, small)
-    rest = [without_background(value, OBJECTS * size * scale) for value in values]
-    uneven = np.median([np.percentile(a - b, 95) for a, b in zip(values, rest, strict=True)])
-    if not always and uneven <= UNEVEN:
-        return pictures, found
-    for _ in range(2):  # the first size may be that of the background
-        values = [scaled(frame, small, None) for frame in frames]
-        rest = [without_background(value, OBJECTS * size * scale) for value in values]
-        again = sizes([_bytes(_grey(value)) for value in rest])
-        if again is None:
-            break
-        typical, low, high, density, most = again
-        found = Sizes(typical / scale, low / scale, high / scale, density * scale**2, most)
-        size = found.typical if not given else size
-    return replace(pictures, local_background=round(OBJECTS * size, 1)), found
-
-
-def _above_common(frames: Sequence[Frame], pictures: PictureConfig) -> list[np.ndarray]:
-    """Intensities of pictures, less what is the same in all of them: a background that the model
-    itself can have."""
-    if len({frame.pixels.shape[:2] for frame in frames}) > 1 or len(frames) < FEW:
-        return [scaled(frame, pictures, None) for frame in frames]
-    levels = common_levels(frames, pictures)
-    values = [scaled(frame, pictures, levels) for frame in frames]
-    common = np.median(values, axis=0)
-    return [value - common for value in values]
-
-
-def has_common_background(frames: Sequence[Frame], pictures: PictureConfig) -> bool:
-    """Whether pictures of one size have a background that is the same in all, and not black."""
-    if len({frame.pixels.shape[:2] for frame in frames}) > 1 or len(frames) < FEW:
-        return False
-    levels = common_levels(frames, pictures)
-    common = np.median([scaled(frame, pictures, levels) for frame in frames], axis=0)
-    return bool(np.sqrt(np.square(common).mean()) > VISIBLE)
-
-
-def common_levels(frames: Sequence[Frame], pictures: PictureConfig) -> Levels:
-    """The levels of all pictures together: the medians of each."""
-    each = [extremes(channel_of(frame, pictures.channel), frame.alpha) for frame in frames]
-    black, white = (float(np.median(level)) for level in list(zip(*each, strict=True))[:2])
-    return Levels(black, white if white > black else black + 1e-6)
 
 
 def find_channel(frames: Sequence[Frame]) -> str:
@@ -311,13 +265,11 @@ def with_levels(
     black, white, _ = common
     peaks, side = [], pictures.local_background
     scale = 1.0 if side is None else min(1.0, OBJECTS * WORKING[1] / side)
-    small = replace(_whole(pictures), scale=scale if scale < 1 else None)
+    small = replace(whole(pictures), scale=scale if scale < 1 else None)
     for frame in frames:
-        value = scaled(frame, small, common)
-        if side is not None:
-            value = without_background(value, side * scale)
+        value = foreground(scaled(frame, small, common), small)
         found = peak(value)
-        if found is not None and found > CLEAR * noise(_grey(value)):
+        if found is not None and found > CLEAR * noise(grey(value)):
             peaks.append(found)
     gain = float(np.median(peaks)) if peaks else 1.0
     if side is None and has_common_background(frames, small):  # which must not be clipped
@@ -350,17 +302,20 @@ def are_wide(shapes: Sequence[tuple[int, ...]], size: float, most: int) -> bool:
 def with_sizes(
     shapes: Sequence[tuple[int, ...]],
     pictures: PictureConfig,
-    size: float | None,
-    most: int,
+    found: Sizes | None,
     decided: Callable[..., None],
 ) -> PictureConfig:
-    """The settings with working scale and crops decided."""
-    if pictures.size is not None or size is None:
+    """The settings with working scale and crops decided. Crops are as large as `CROP` objects, or
+    smaller where objects are dense."""
+    if pictures.size is not None or found is None:
         return replace(pictures, crop=pictures.crop or 0)
+    size, side = found.typical, CROP[1]
+    if found.density > 0:
+        side = float(np.clip(np.sqrt(IN_CROP / found.density) / size, *CROP))
     if pictures.scale is None and size > WORKING[0]:
         pictures = replace(pictures, scale=round(WORKING[1] / size, 4))
     if pictures.scale == "picture":
-        crop = int(np.clip(round(CROP * WORKING[1]), LEAST_CROP, MOST_CROP))
+        crop = int(np.clip(round(side * WORKING[1]), LEAST_CROP, MOST_CROP))
         pictures = replace(pictures, crop=crop if pictures.crop is None else pictures.crop)
         decided("images", f"crops of {pictures.crop}", "--crop")
         return pictures
@@ -369,8 +324,8 @@ def with_sizes(
         decided("working scale", f"{scale:.3g} (objects of {size * scale:.0f} pixels)", "--scale")
     if pictures.crop is None:
         smaller = int(min(map(min, shapes)) * scale)
-        crop = int(np.clip(round(CROP * size * scale), LEAST_CROP, MOST_CROP))
-        wide = are_wide(shapes, size, most)
+        crop = int(np.clip(round(side * size * scale), LEAST_CROP, MOST_CROP))
+        wide = are_wide(shapes, size, found.most)
         pictures = replace(pictures, crop=min(crop, smaller) if wide else 0)
     decided("images", f"crops of {pictures.crop}" if pictures.crop else "whole pictures", "--crop")
     return pictures
@@ -381,16 +336,3 @@ def _thinned(frame: Frame) -> Frame:
     n = max(1, min(frame.pixels.shape[:2]) // COARSE)
     alpha = None if frame.alpha is None else frame.alpha[::n, ::n]
     return frame._replace(pixels=frame.pixels[::n, ::n].copy(), alpha=alpha)
-
-
-def _whole(pictures: PictureConfig) -> PictureConfig:
-    """The settings at the scale of the file."""
-    return replace(pictures, size=None, scale=None)
-
-
-def _grey(value: np.ndarray) -> np.ndarray:
-    return value.max(-1) if value.ndim == 3 else value
-
-
-def _bytes(value: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(value, 0, 1) * 255).astype(np.uint8)

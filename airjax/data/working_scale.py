@@ -13,6 +13,7 @@ from airjax.picture_config import PictureConfig
 
 CENTRE = 512  # side in pixels of the part of a picture that is measured
 OBJECTS = 2.5  # side of the opening that finds the background, in objects
+LINES = 6.0  # length of a straight line that is not a row of objects, in objects
 # objects larger than the first number of pixels are read with the second
 WORKING = 20.0, 16.0
 MOST = 2.0  # times that a picture is enlarged
@@ -27,8 +28,9 @@ def of_picture(frame: Frame, config: PictureConfig) -> PictureConfig:
     if found is None:
         return replace(config, scale=None)
     side = None if config.local_background is None else OBJECTS * found.typical
+    lines = None if config.lines is None else LINES * found.typical
     scale = round(min(MOST, WORKING[1] / found.typical), 4)
-    return replace(config, scale=scale, local_background=side)
+    return replace(config, scale=scale, local_background=side, lines=lines)
 
 
 def sizes_in(frame: Frame, config: PictureConfig) -> Sizes | None:

@@ -65,8 +65,8 @@ def resolved(
     if model.guide == "auto":
         model = replace(model, guide="attend" if config.pictures.crop else defaults["guide"])
         decisions.append(Decision("guide", model.guide, "--guide"))
-    if model.background == "local":
-        rule = "must be another one for images in memory: local is subtracted from picture files"
+    if model.background in ("local", "lines"):
+        rule = "must be another one for images in memory: this one is subtracted from picture files"
         raise InputError("background", rule, model.background)
     if model.background == "auto":
         visible = known is None and not config.pictures.crop and is_visible(images)
@@ -84,7 +84,7 @@ def resolved(
             rule = "must be attend with --crop: other guides read images of one size"
             raise InputError("guide", rule, model.guide)
         if model.background != "none":
-            rule = "must be none or local with --crop: others have the size of the images"
+            rule = "must be none, local or lines with --crop: others have the size of the images"
             raise InputError("background", rule, model.background)
     model = model.for_images(images.shape[1:])
     return replace(config, train=train, model=model), decisions
@@ -96,7 +96,7 @@ def _of_pictures(
     """The settings with what was decided when picture files were looked at. In crops, any number
     of objects is as probable as another, and the likelihood suits their detail."""
     model, decisions = config.model, list(seen.decisions)
-    if seen.background == "local":  # subtracted before the model sees the pictures
+    if seen.background in ("local", "lines"):  # subtracted before the model sees the pictures
         model = replace(model, background="none")
     is_open = not has_max_objects and model.model_steps == ModelConfig.model_steps
     if is_open and seen.max_objects is not None:
