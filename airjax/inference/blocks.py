@@ -12,8 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
-from scipy.spatial import KDTree
+from jaxtyping import Array, Float, Int, UInt8
 from scipy.special import expit
 
 from airjax.console import report
@@ -30,7 +29,6 @@ SIDE = 256  # of a block, in pixels
 MARGIN = 2.0  # in windows
 NEAREST = 0.7  # least distance of objects that there is room for, in windows
 ROOM = 4096  # objects of a block, at most
-UNLIKELY = 0.05  # scores of objects that are left out of the count's distribution
 SOFT = 15.0  # nats of worth that are worth one of log-odds: errors of close pixels are alike
 
 
@@ -46,7 +44,7 @@ def find(model: Model, guide: AttendGuide, picture: UInt8[np.ndarray, "H W *C"])
     room = min(ROOM, math.ceil((SIDE / (NEAREST * reader.side)) ** 2 / TOGETHER) * TOGETHER)
     margin = round(MARGIN * reader.side)
     axes = [_parts(length, SIDE, margin) for length in shape]
-    found, present, full = list[Objects](), list[np.ndarray](), 0
+    found, full = list[Objects](), 0
     for top, *rows in axes[0]:
         for left, *columns in axes[1]:
             part = picture[top : top + SIDE, left : left + SIDE]
@@ -55,32 +53,17 @@ def find(model: Model, guide: AttendGuide, picture: UInt8[np.ndarray, "H W *C"])
                 read, boxes, used = _read(reader, jnp.asarray(np.pad(part, missing)), room)
                 read, boxes = jax.tree.map(lambda x, n=int(used): np.asarray(x)[:n], (read, boxes))
             full += int(used) == room
-            objects = _objects(read, boxes, (top, left), reader.price)
+            objects = _objects(read, boxes, (top, left))
             centre = (objects.window_boxes[:, :2] + objects.window_boxes[:, 2:])[:, ::-1] / 2
             owned = ((centre >= [rows[0], columns[0]]) & (centre < [rows[1], columns[1]])).all(1)
-            owned &= objects.scores > UNLIKELY
-            found.append(_some(objects, np.flatnonzero(owned)))
-            present.append(read.on[owned])
+            found.append(_some(objects, np.flatnonzero(owned & read.on)))
     if full:
         report(f"{full} parts of a picture have {room} objects or more; not all were counted",
                to_stderr=True)  # fmt: skip
     together = jax.tree.map(lambda *each: np.concatenate(each), *found)
-    boxes, on = together.tight_boxes, np.concatenate(present)
+    boxes = together.tight_boxes
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
-    likely = on | _distinct(together.window_boxes, together.scores)
-    count_probs = poisson_binomial(together.scores[likely])
-    return _some(together, order[on[order]])._replace(count_probs=count_probs)
-
-
-def _distinct(
-    boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"]
-) -> Bool[np.ndarray, " n"]:
-    """Which windows have no likelier one closer than half their side."""
-    if len(boxes) < 2:
-        return np.ones(len(boxes), bool)
-    centres, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).min(1) / 2
-    near = KDTree(centres).query_ball_point(centres, half)
-    return np.array([all(scores[i] >= scores[j] for j in js) for i, js in enumerate(near)])
+    return _some(together, order)._replace(count_probs=poisson_binomial(together.scores))
 
 
 def _parts(length: int, side: int, margin: int) -> list[tuple[int, float, float]]:
@@ -105,11 +88,11 @@ def _read(
     return slots._replace(seen=slots.seen._replace(y=jnp.zeros(0))), boxes, used
 
 
-def _objects(read: Slots, boxes: np.ndarray, corner: tuple[int, int], price: float) -> Objects:
+def _objects(read: Slots, boxes: np.ndarray, corner: tuple[int, int]) -> Objects:
     """The objects of slots, also of those that are off, with boxes in pixels of the picture."""
     shift = np.array([corner[1], corner[0]] * 2, np.float32)
     tight, windows = np.moveaxis(boxes + shift, 1, 0)
-    scores = expit((np.asarray(read.worth) - price) / SOFT).astype(np.float32)
+    scores = expit(np.asarray(read.worth) / SOFT).astype(np.float32)
     where, what = np.asarray(read.seen.where), np.asarray(read.seen.what)
     return Objects(tight, windows, scores, where, what, np.ones(1, np.float32))
 

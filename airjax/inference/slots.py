@@ -19,14 +19,14 @@ class Seen(NamedTuple):
     Attributes:
         where: ``[K, 3]``, mean of q(z_where), in the patch.
         what: ``[K, Z]``, mean of q(z_what).
-        kl: ``[K]``, KL(q || p) of both, in nats.
+        cost: ``[K]``, nats that both take off the log evidence.
         y: ``[K, h, w]``, the object drawn in its patch.
         p: ``[K]``, probability that it is present, given the residual.
     """
 
     where: Float[Array, "K 3"]
     what: Float[Array, "K Z"]
-    kl: Float[Array, " K"]
+    cost: Float[Array, " K"]
     y: Float[Array, "K h w *C"]
     p: Float[Array, " K"]
 
@@ -37,7 +37,7 @@ class Slots(NamedTuple):
     Attributes:
         corner: ``[M, 2]``, top and left pixel of the patch.
         seen: what was inferred there.
-        worth: ``[M]``, nats by which the object raises the ELBO.
+        worth: ``[M]``, nats by which the object raises the log evidence.
         on: ``[M]``, whether there is an object.
     """
 
@@ -65,21 +65,21 @@ class State(NamedTuple):
         """M."""
         return len(self.slots.on)
 
-    def chunk(self, i: Int[Array, ""], size: tuple[int, int]) -> tuple[Slots, Float[Array, "..."]]:
-        """The i-th ``TOGETHER`` slots, and for each the residual of all other objects in its
-        patch."""
-        some: Slots = jax.tree.map(
-            lambda x: jax.lax.dynamic_slice_in_dim(x, i * TOGETHER, TOGETHER), self.slots
-        )
+    def chunk(
+        self, index: Int[Array, " K"], size: tuple[int, int]
+    ) -> tuple[Slots, Float[Array, "K h w *C"]]:
+        """Some slots, and for each the residual of all other objects in its patch. There is no
+        object in those with an index of M."""
+        real = index < self.room
+        some: Slots = jax.tree.map(lambda x: x[jnp.minimum(index, self.room - 1)], self.slots)
+        some = some._replace(on=some.on & real)
         return some, cut(self.residual, some.corner, size) + drawn(some)
 
-    def with_chunk(self, i: Int[Array, ""], old: Slots, new: Slots) -> "State":
+    def with_chunk(self, index: Int[Array, " K"], old: Slots, new: Slots) -> "State":
         """The state with these slots replaced; patches keep their places."""
+        new = new._replace(on=new.on & old.on)
         residual = added(self.residual, old.corner, drawn(old) - drawn(new))
-        slots = jax.tree.map(
-            lambda x, part: jax.lax.dynamic_update_slice_in_dim(x, part, i * TOGETHER, 0),
-            self.slots, new,
-        )  # fmt: skip
+        slots = jax.tree.map(lambda x, part: x.at[index].set(part, mode="drop"), self.slots, new)
         return self._replace(residual=residual, slots=slots)
 
     def with_more(self, new: Slots) -> "State":
@@ -150,6 +150,16 @@ def lowered(
         return jax.lax.dynamic_update_slice(free, old * (1 - by[i]), at)
 
     return jax.lax.fori_loop(0, len(corners), one, free)
+
+
+def middles(where: Float[Array, "K 3"]) -> Float[Array, "K 2"]:
+    """The middle of windows (x, y), in coordinates of their patch."""
+    return -where[:, 1:] / where[:, :1]
+
+
+def chunks(used: Int[Array, ""]) -> Int[Array, ""]:
+    """How many chunks have slots that are in use."""
+    return (used + TOGETHER - 1) // TOGETHER
 
 
 def conflict(pairs: Array, i: Int[Array, " K"], j: Int[Array, " K"]) -> Array:
