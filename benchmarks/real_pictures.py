@@ -43,6 +43,7 @@ class Args:
         sets: their names; all by default.
         seeds: trainings of airjax, with seeds 0, 1, ...
         flags: further flags of ``airjax train``.
+        tune: whether LoG is tuned as well, which takes an hour for large objects.
         out: JSON file for the results.
     """
 
@@ -50,6 +51,7 @@ class Args:
     sets: tuple[str, ...] = ()
     seeds: int = 1
     flags: tuple[str, ...] = ()
+    tune: bool = True
     out: Path | None = None
 
 
@@ -225,10 +227,12 @@ def main(args: Args) -> None:
             begin = time.perf_counter()
             found = {n: count(picture) for n, picture in pictures.items()}
             rows[method] = scored(found, truth, time.perf_counter() - begin)
-        settings, half = tuned(pictures, truth)
-        begin = time.perf_counter()
-        found = {n: log(picture, **settings) for n, picture in pictures.items() if n not in half}
-        rows["LoG, tuned"] = scored(found, truth, time.perf_counter() - begin) | settings
+        if args.tune:
+            settings, half = tuned(pictures, truth)
+            others = {n: picture for n, picture in pictures.items() if n not in half}
+            begin = time.perf_counter()
+            found = {n: log(picture, **settings) for n, picture in others.items()}
+            rows["LoG, tuned"] = scored(found, truth, time.perf_counter() - begin) | settings
         Console(width=140).print(table(name, rows))
         common.write(args.out, vars(args), results)
 

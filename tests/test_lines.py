@@ -52,6 +52,16 @@ def test_a_turned_frame_is_found_and_a_chain_of_objects_is_not():
     assert float(np.square(residual - discs).sum()) < 0.03 * frame
 
 
+def test_gaps_of_a_line_that_are_small_are_part_of_it():
+    line = np.zeros((40, 100), np.float32)
+    line[20, 5:95] = 1
+    for start, gap in ((30, 2), (60, 3)):
+        broken = line.copy()
+        broken[20, start : start + gap] = 0
+        found = straight_lines(broken, 72.0)  # gaps of less than 3 pixels
+        np.testing.assert_array_equal(found, broken if gap == 2 else 0 * line)
+
+
 def test_channels_and_small_pictures():
     picture, _ = scene()
     colours = np.stack([picture, 0 * picture], axis=-1)

@@ -17,7 +17,7 @@ from airjax.picture_config import PictureConfig
 
 FEW = 5  # pictures that do not tell what is the same in all
 UNEVEN = 0.05  # of white: a background that varies more is subtracted
-LINED = 0.05  # share of the sum of squares from which straight lines are subtracted
+LINED = 0.1  # share of the sum of squares from which straight lines are subtracted
 
 
 def local_background(
