@@ -5,7 +5,7 @@ with a standard deviation of a quarter of an object. Smooth objects (cells, nucl
 it. With the paper's settings, a pair of them is then drawn as one object: with a standard deviation
 of 0.3 two cost more, and a code of 50 numbers can draw any pair. So both follow the detail,
 measured in that of a digit in the paper's scenes: the detail of an object is worth as many nats as
-a digit's, and the code has as many numbers fewer.
+a digit's, and the code has as many numbers fewer. Windows are narrower, too.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from airjax.object_size import Sizes, noise
 BLUR = 4  # objects over the standard deviation of the blur
 DIGIT = 29.9  # sum of squares of the detail of a digit, in multi-MNIST
 LEAST = 0.05  # standard deviation of a pixel
+MARGINS = 1.1, 1.5  # sides of a window without any detail, and with that of a digit
 CODE = 50, 8  # numbers of the code of a digit, and at least
 
 
@@ -59,6 +60,13 @@ def likelihood_sd(detail: Detail) -> float:
     """The standard deviation of a pixel for objects with this detail; not below the noise."""
     wanted = LIKELIHOOD_SD * np.sqrt(detail.share)
     return round(float(np.clip(wanted, max(LEAST, detail.noise), LIKELIHOOD_SD)), 3)
+
+
+def window_margin(detail: Detail) -> float:
+    """The side of a window in objects with this detail. Two smooth objects must not fit into one,
+    or it draws both; objects with detail that is cut off would leave it to others."""
+    close, wide = MARGINS
+    return close + (wide - close) * min(1.0, detail.share)
 
 
 def latent_size(detail: Detail) -> int:

@@ -24,9 +24,8 @@ FAINT = 0.05  # blobs with a smaller share of the weight of the strongest ones a
 BLOB = 0.6  # components are objects if they are this large beside a blob
 ALIKE = 1.35  # ratio of sizes that are alike
 SPECK = 3  # pixels; smaller parts, on both sides, are not objects
-# side of a window at the prior's mean scale, in sides of a typical object; in crops, where objects
-# are close, two must not fit into one
-MARGIN, CLOSE = 1.3, 1.1
+# side of a window at the prior's mean scale, in sides of a typical object
+MARGIN = 1.3
 SET_BY_SIZE = ("scale_prior_mean", "scale_prior_sd", "window_size")
 WINDOWS = (8, 28)  # smallest and largest side of a window in its own pixels
 

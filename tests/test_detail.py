@@ -1,4 +1,4 @@
-"""The detail of objects decides the standard deviation of a pixel and the size of codes."""
+"""The detail of objects decides the standard deviation of a pixel, codes, and windows."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy import ndimage
 from airjax.config import ModelConfig
 from airjax.data import make
 from airjax.data.composer import SceneConfig
-from airjax.detail import BLUR, DIGIT, Detail, latent_size, likelihood_sd, of_objects
+from airjax.detail import BLUR, DIGIT, Detail, latent_size, likelihood_sd, of_objects, window_margin
 from airjax.object_size import Sizes
 
 
@@ -47,17 +47,18 @@ def test_a_digit_has_the_detail_of_a_digit():
 
 
 @pytest.mark.parametrize(
-    ("detail", "sd", "latents"),
+    ("detail", "sd", "latents", "margin"),
     [
-        (Detail(1.0, 0.01), 0.3, 50),
-        (Detail(4.0, 0.01), 0.3, 50),
-        (Detail(0.25, 0.01), 0.15, 12),
-        (Detail(0.25, 0.2), 0.2, 12),
-        (Detail(0.0, 0.0), 0.05, 8),
-        (Detail(0.0, 0.9), 0.3, 8),
+        (Detail(1.0, 0.01), 0.3, 50, 1.5),
+        (Detail(4.0, 0.01), 0.3, 50, 1.5),
+        (Detail(0.25, 0.01), 0.15, 12, 1.2),
+        (Detail(0.25, 0.2), 0.2, 12, 1.2),
+        (Detail(0.0, 0.0), 0.05, 8, 1.1),
+        (Detail(0.0, 0.9), 0.3, 8, 1.1),
     ],
 )
-def test_sd_and_codes_follow_the_detail(detail, sd, latents):
+def test_sd_codes_and_windows_follow_the_detail(detail, sd, latents, margin):
+    assert window_margin(detail) == pytest.approx(margin)
     assert likelihood_sd(detail) == pytest.approx(sd)
     assert latent_size(detail) == latents
     ModelConfig(likelihood_sd=likelihood_sd(detail), encoder_latent_size=latent_size(detail))

@@ -20,7 +20,6 @@ what is not known about it, too. In the first search, the guide's probability mu
 there is an object. Nothing is random.
 """
 
-import os
 from collections.abc import Callable
 from functools import partial
 
@@ -43,8 +42,7 @@ from airjax.inference.slots import (
 )
 from airjax.programs.spatial import pixel_centres
 
-FIRST = int(os.environ.get("FIRST", "1"))
-PASSES = int(os.environ.get("PASSES", "2"))
+PASSES = 2
 FINE = 8  # places are found to this part of a window's side
 FAINT = 0.02  # least mean intensity under a window of places that are looked at
 ROUNDS = 1000  # of a search, at most

@@ -11,9 +11,9 @@ from airjax.config import Config, ModelConfig
 from airjax.console import Decision
 from airjax.data import DATASETS, NamedData
 from airjax.data.survey import Survey
-from airjax.detail import latent_size, likelihood_sd
+from airjax.detail import latent_size, likelihood_sd, window_margin
 from airjax.errors import InputError
-from airjax.object_size import CLOSE, MARGIN, fitted, pixels
+from airjax.object_size import MARGIN, fitted, pixels
 
 IN_CROPS = 0.1  # k
 OTHER: dict[str, Any] = NamedData._field_defaults  # of data sets that are not in DATASETS
@@ -75,7 +75,8 @@ def resolved(
             black = f"{100 * level(images):.0f} % from black"
             decisions.append(Decision("background", f"mean, {black}", "--background"))
     if known is None or object_size is not None:
-        margin = CLOSE if config.pictures.crop else MARGIN
+        detail = None if seen is None else seen.detail
+        margin = MARGIN if detail is None else window_margin(detail)
         model, size = fitted(model, object_size, images, estimated, margin)
         if size is not None and estimated is None:
             decisions.append(Decision("object size", f"{size:.0f} pixels", "--object-size"))
