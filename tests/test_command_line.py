@@ -149,7 +149,15 @@ def test_help_has_first_what_users_need(capsys):
 
 def test_every_setting_is_a_flag_of_one_group():
     grouped = [*FIRST, *(name for _, *names in GROUPS.values() for name in names)]
-    from_data = {"image_size", "channels", "data", "levels", "local_background", "white_of_type"}
+    from_data = {
+        "image_size",
+        "channels",
+        "data",
+        "levels",
+        "local_background",
+        "lines",
+        "white_of_type",
+    }
     assert sorted(grouped) == sorted(set(PART_OF) - from_data)
 
 
