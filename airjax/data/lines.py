@@ -1,7 +1,7 @@
 """Long straight lines in pictures: frames, rulings, edges of a well, grids. They are not objects.
 
-What tells them from objects is their length: an object, and even a chain of objects that touch,
-is not bright along a straight line of several objects.
+They are longer than objects: neither an object nor a chain of objects that touch is bright along a
+straight line of the length of several objects.
 """
 
 import numpy as np

@@ -70,12 +70,9 @@ def split(reader: Looks, image: Float[Array, "H W *C"], state: State) -> State:
     gain, where = found[:, 0], found[:, 1:]
 
     def one(mine: Int[Array, " K"], state: State) -> State:
-        old, others = state.chunk(mine, reader.patch)
-        images = cut(image, old.corner, reader.patch)
-        near = beside(reader, state, mine, BESIDE)
-        others = others + sum(each.seen.y for each in near)
+        old, images, alone, near = around(reader, image, state, mine, BESIDE)
+        others = alone + sum(each.seen.y for each in near)
         before = explained(reader, others, [old.seen, *(each.seen for each in near)], near)
-        alone = others - sum(each.seen.y for each in near)
         places = middles(where[mine, :3]), middles(where[mine, 3:])
         a = reader.look_in(images, alone, places[0])
         b = reader.look_in(images, alone - a.y, places[1])
@@ -95,20 +92,16 @@ def drop(reader: Looks, image: Float[Array, "H W *C"], state: State) -> State:
     """Each object without which those beside it explain the picture better is removed."""
 
     def first(mine: Int[Array, " K"]) -> Float[Array, "K n"]:
-        old, others = state.chunk(mine, reader.patch)
-        images = cut(image, old.corner, reader.patch)
-        (near,) = beside(reader, state, mine, 1)
-        others = others + near.seen.y
+        old, images, alone, (near,) = around(reader, image, state, mine, 1)
+        others = alone + near.seen.y
         before = explained(reader, others, [old.seen, near.seen], [near])
         there = reader.look(images, others, jnp.clip(middles(near.seen.where), -0.6, 0.6))
         gain = jnp.where(near.near, reader.worth(others, there) - before, -jnp.inf)
         return gain[:, None]
 
     def one(mine: Int[Array, " K"], state: State) -> State:
-        old, others = state.chunk(mine, reader.patch)
-        images = cut(image, old.corner, reader.patch)
-        near = beside(reader, state, mine, BESIDE)
-        others = others + sum(each.seen.y for each in near)
+        old, images, alone, near = around(reader, image, state, mine, BESIDE)
+        others = alone + sum(each.seen.y for each in near)
         before = explained(reader, others, [old.seen, *(each.seen for each in near)], near)
         rest = settled(reader, images, others, [each.seen for each in near], near)
         gone = old.on & near[0].near & (explained(reader, others, rest, near) > before)
@@ -119,6 +112,15 @@ def drop(reader: Looks, image: Float[Array, "H W *C"], state: State) -> State:
         return state.with_chunk(mine, old, old._replace(on=old.on & ~gone))
 
     return promising(state, of_all(state, first)[:, 0], one)
+
+
+def around(
+    reader: Looks, image: Float[Array, "H W *C"], state: State, mine: Int[Array, " K"], number: int
+) -> tuple[Slots, Patches, Patches, list[Beside]]:
+    """Some objects, the image and the residual of all others in their patches, and those beside."""
+    old, others = state.chunk(mine, reader.patch)
+    images = cut(image, old.corner, reader.patch)
+    return old, images, others, beside(reader, state, mine, number)
 
 
 def of_all(
