@@ -148,12 +148,13 @@ class AIR(TransformerMixin, BaseEstimator):
         """
         keep_programs()
         base = self.config or Config()
-        images, seen = images_of(X, "X", base, self.object_size)
+        data, seen = images_of(X, "X", base, self.object_size)
+        images = data.images
         same = base if seen is None else dataclasses.replace(base, pictures=seen.pictures)
         watched = (
             images
             if validation_images is None
-            else images_of(validation_images, "validation_images", same)[0]
+            else images_of(validation_images, "validation_images", same)[0].images
         )
         if watched.shape[1:] != images.shape[1:]:
             rule = f"must have the size of X, {images.shape[1:]}"
@@ -166,7 +167,7 @@ class AIR(TransformerMixin, BaseEstimator):
             lines = (f"{what} {value} ({flag})" for what, value, flag in decisions)
             say(f"decided from the images: {', '.join(lines)}")
         outcome = loop.train(
-            config, images, {"test": Dataset(watched[:EVALUATED])}, record,
+            config, data, {"test": Dataset(watched[:EVALUATED])}, record,
             report=say, each_row=False, callback=callback,
         )  # fmt: skip
         self.config_, self.seed_, self.collapsed_ = config, config.train.seed, outcome.collapsed

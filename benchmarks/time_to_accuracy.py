@@ -93,7 +93,7 @@ def ours(args: Args, seed: int, train: Dataset, test: Dataset) -> list[Row]:
     )
     config, _ = resolved(config, train.images)
     record = Checks(args, seed, train, test)
-    loop.train(config, train.images, {"test": test}, record, report=print, show_progress=False)
+    loop.train(config, train, {"test": test}, record, report=print, show_progress=False)
     return record.checks
 
 

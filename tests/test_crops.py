@@ -16,7 +16,7 @@ def few(monkeypatch):
 
 def test_crops_are_parts_from_all_over_each_picture():
     pictures = [np.arange(30 * 50).reshape(30, 50), 5000 + np.arange(12 * 9).reshape(12, 9)]
-    made = random_crops(iter(pictures), 2, 8)
+    made = random_crops(iter(pictures), 2, 8).images
     assert made.shape == (40, 8, 8)
     for crop, picture in ((made[0], pictures[0]), (made[20], pictures[1])):
         top, left = np.argwhere(picture == crop[0, 0])[0]
@@ -28,10 +28,10 @@ def test_crops_are_parts_from_all_over_each_picture():
 
 def test_crops_are_the_same_whenever_asked_for_and_others_in_each_part():
     picture = [np.random.default_rng(0).random((40, 40, 3))]
-    first, again = (random_crops(picture, 1, 8, "train") for _ in range(2))
+    first, again = (random_crops(picture, 1, 8, "train").images for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert first.shape == (40, 8, 8, 3)
-    assert not np.array_equal(first[:10], random_crops(picture, 1, 8, "test"))
+    assert not np.array_equal(first[:10], random_crops(picture, 1, 8, "test").images)
 
 
 def test_crops_of_a_file(tmp_path):
@@ -46,7 +46,7 @@ def test_crops_of_a_file(tmp_path):
 def test_there_are_as_many_crops_as_are_said():
     """Also of more pictures than crops (once, 25,000 pictures had 25,000)."""
     for number in (1, 3, 7, 55):
-        made = random_crops(iter([np.full((9, 9), i) for i in range(number)]), number, 4)
+        made = random_crops(iter([np.full((9, 9), i) for i in range(number)]), number, 4).images
         assert len(made) == 40
         each = np.bincount(made[:, 0, 0], minlength=number)
         assert np.ptp(each) <= 1

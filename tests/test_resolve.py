@@ -98,7 +98,8 @@ def test_a_folder_is_the_same_for_air_and_the_command_line(size, tmp_path):
     begun = Session.begin(path, out=tmp_path / "run", object_size=size).run.config
     assert begun.pictures.local_background is not None and begun.model.background == "none"
     air = AIR(object_size=size)
-    images, seen = images_of(path, "X", Config(), size)
+    data, seen = images_of(path, "X", Config(), size)
+    images = data.images
     config, decisions = air._resolved(images, seen)
     assert config.model == begun.model and config.pictures == begun.pictures
     assert ("most objects", str(begun.model.model_steps), "--max-objects") in decisions

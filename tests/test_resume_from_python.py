@@ -64,7 +64,7 @@ def test_a_folder_of_pictures_needs_no_setting(tmp_path, capsys):
 def test_the_loop_keeps_what_it_has_if_a_signal_meets_a_collapse(scenes, tmp_path, monkeypatch):
     """In memory, as for `AIR.fit`: the restart that would follow is not begun."""
     session = Session.begin(scenes, CONFIG, out=tmp_path / "run")
-    monkeypatch.setattr(loop, "collapse", lambda rows, _: "bad" if len(rows) == 2 else None)
+    monkeypatch.setattr(loop, "collapse", lambda rows, *_: "bad" if len(rows) == 2 else None)
     monkeypatch.setattr(InterruptedAfter, "left", 0, raising=False)
     monkeypatch.setattr(loop, "Interrupt", InterruptedAfter)
     lines = []
@@ -72,7 +72,7 @@ def test_the_loop_keeps_what_it_has_if_a_signal_meets_a_collapse(scenes, tmp_pat
     config, data = session.run.config, session.train_data
     record = loop.Record()
     outcome = loop.train(
-        config, data.images, {"test": session.held_out}, record,
+        config, data, {"test": session.held_out}, record,
         report=lines.append, show_progress=False,
     )  # fmt: skip
     assert outcome.signum == signal.SIGTERM and not outcome.is_complete
@@ -84,7 +84,7 @@ def test_a_callback_ends_a_training(scenes, tmp_path):
     session = Session.begin(scenes, CONFIG, out=tmp_path / "run")
     record = loop.Record()
     outcome = loop.train(
-        session.run.config, session.train_data.images, {}, record,
+        session.run.config, session.train_data, {}, record,
         report=print, show_progress=False, callback=lambda row: row["step"] >= 15,
     )  # fmt: skip
     assert [row["step"] for row in record.rows] == [5, 10, 15]

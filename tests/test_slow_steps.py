@@ -10,6 +10,7 @@ from test_session import learned
 
 from airjax.cli.main import main
 from airjax.config import Config, ModelConfig, ProgressConfig, TrainConfig
+from airjax.data.dataset import Dataset
 from airjax.picture_config import PictureConfig
 from airjax.training import checkpoint, loop, trainer
 from airjax.training.loop import faster
@@ -93,12 +94,12 @@ def test_a_run_that_stops_within_a_chunk_goes_on_as_if_nothing_had_been(
 def test_a_long_training_says_so_before_it_starts(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(trainer.Chunks, "time_one", lambda self, state: 40.0)
     lines = []
-    loop.train(CONFIG, IMAGES, {}, loop.Record(), report=lines.append, show_progress=False)
+    loop.train(CONFIG, Dataset(IMAGES), {}, loop.Record(), report=lines.append, show_progress=False)
     assert lines == [
         "training will take about 13 min; fewer steps (--steps, now 20) would make it shorter"
     ]
     monkeypatch.setattr(trainer.Chunks, "time_one", lambda self, state: 20.0)
-    loop.train(CONFIG, IMAGES, {}, loop.Record(), report=lines.append, show_progress=False)
+    loop.train(CONFIG, Dataset(IMAGES), {}, loop.Record(), report=lines.append, show_progress=False)
     assert len(lines) == 1
 
 

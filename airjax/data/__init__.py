@@ -102,4 +102,4 @@ def load(
         rule = f"must be at most the images' smaller side, {min(chosen.image_shape[:2])}"
         raise InputError("crop", rule, pictures.crop)
     crops = random_crops(chosen.images, len(chosen), pictures.crop, part)
-    return Dataset(crops, name=chosen.name, part=part)
+    return Dataset(crops.images, name=chosen.name, part=part, regions=crops.regions)

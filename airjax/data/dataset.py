@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from airjax import storage
+from airjax.data.crops import Region
 from airjax.errors import InputError
 
 HELD_OUT = 10  # every tenth image of a file or folder is held out
@@ -25,6 +26,7 @@ class Dataset:
             covers ``[i, i + 1]``), padded with -1.
         name: of the data set, for reports.
         part: ``train``, ``test`` or ``all``.
+        regions: of crops, what lies around some of them.
     """
 
     images: np.ndarray
@@ -33,6 +35,7 @@ class Dataset:
     boxes: np.ndarray | None = None
     name: str = "images"
     part: str = "all"
+    regions: tuple[Region, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

@@ -160,7 +160,8 @@ def load_folder(
         chosen = part_of(len(files), "data", part if len(files) >= HELD_OUT else "all", every=True)
         some = [file for file, is_chosen in zip(files, chosen, strict=True) if is_chosen]
         assert config.crop
-        return Dataset(random_crops(images(some), len(some), config.crop, part), name=name)
+        made = random_crops(images(some), len(some), config.crop, part)
+        return Dataset(made.images, name=name, regions=made.regions)
 
     if config.crop:
         made = [replace(crops(part), part=part) for part in parts]

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from airjax.config import Config
 from airjax.data import load, load_folder
-from airjax.data.dataset import as_images
+from airjax.data.dataset import Dataset, as_images
 from airjax.data.decode import Broken
 from airjax.data.files import picture_files
 from airjax.data.folder import for_these, read_images
@@ -22,7 +22,7 @@ from airjax.picture_config import PictureConfig
 
 def images_of(
     X: Any, name: str, config: Config, object_size: Any = None
-) -> tuple[UInt8[np.ndarray, "N H W *C"], Survey | None]:
+) -> tuple[Dataset, Survey | None]:
     """Checked images to train on, and, of picture files, what was decided.
 
     Args:
@@ -36,18 +36,18 @@ def images_of(
         if images.max() == 1:
             rule = "must be integers from 0 to 255 (masks as bool, or times 255)"
             raise InputError(name, rule, "0 to 1")
-        return images, None
+        return Dataset(images), None
     if not Path(X).exists():
         raise InputError(name, "must be images, or the path of a folder of pictures", X)
     if not Path(X).is_dir():
-        return load(str(X), "all", pictures=config.pictures).images, None
+        return load(str(X), "all", pictures=config.pictures), None
     loaded = load_folder(
         Path(X), config.pictures, "all", background=config.model.background,
         object_size=pixels(object_size),
     )  # fmt: skip
     for path, why in loaded.broken:
         raise InputError(str(path), f"cannot be read ({why})")
-    return loaded.parts[0].images, loaded.survey
+    return loaded.parts[0], loaded.survey
 
 
 def batches_of(

@@ -23,7 +23,7 @@ from airjax.inference.whole import Reader
 from airjax.precision import in_32_bits
 from airjax.programs.guide import AttendGuide
 from airjax.programs.model import Model
-from airjax.programs.spatial import window_boxes
+from airjax.programs.spatial import window_boxes, window_to_image
 
 SIDE = 256  # of a block, in pixels
 MARGIN = 2.0  # in windows
@@ -64,6 +64,33 @@ def find(model: Model, guide: AttendGuide, picture: UInt8[np.ndarray, "H W *C"])
     boxes = together.tight_boxes
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
     return _some(together, order)._replace(count_probs=poisson_binomial(together.scores))
+
+
+def drawn(
+    model: Model, objects: Objects
+) -> tuple[Int[np.ndarray, "n 2"], Float[np.ndarray, "n h w *C"]]:
+    """The top left pixels of the objects' patches in the picture, and each object drawn there.
+
+    Args:
+        model: that the objects were found with.
+        objects: as `find` returns them.
+    """
+    size, number = model.config.image_size, len(objects.scores)
+    where, windows = objects.z_where, objects.window_boxes
+    half = np.array(size[::-1]) / 2
+    middle = (windows[:, :2] + windows[:, 2:]) / 2 - (1 - where[:, 1:] / where[:, :1]) * half
+    together = math.ceil(number / TOGETHER) * TOGETHER  # few compilations
+    rows = np.arange(together) % max(1, number)
+    with in_32_bits():
+        y = _draw(model, jnp.asarray(where[rows]), jnp.asarray(objects.z_what[rows]))
+    return middle.round().astype(int)[:, ::-1], np.asarray(y)[:number]
+
+
+@eqx.filter_jit
+def _draw(
+    model: Model, where: Float[Array, "n 3"], what: Float[Array, "n Z"]
+) -> Float[Array, "n h w *C"]:
+    return window_to_image(where, model.decoder(what), model.config.image_size)
 
 
 def _parts(length: int, side: int, margin: int) -> list[tuple[int, float, float]]:

@@ -12,7 +12,7 @@ EMPTY = 0.01  # largest share of images with an empty object
 TOO_LARGE = 0.05  # largest share of images with a window much larger than an object
 
 
-def collapse(rows: list[Row], config: Config) -> str | None:
+def collapse(rows: list[Row], config: Config, draft: int = 0) -> str | None:
     """What is wrong with a training, or None.
 
     A chunk in which no step was finite is a collapse at once. After a quarter of the steps, and
@@ -22,11 +22,14 @@ def collapse(rows: list[Row], config: Config) -> str | None:
     Args:
         rows: the metrics so far, see `airjax.training.trainer.Trainer.run`.
         config: of the run.
+        draft: steps after which the training begins anew; both parts are judged.
     """
     before, now = rows[-2:] if len(rows) > 1 else [{"step": 0, "skipped_steps": 0}, *rows]
     if now["skipped_steps"] - before["skipped_steps"] == now["step"] - before["step"]:
         return f"no step since {before['step']} had a finite gradient"
-    first = max(JUDGED * config.train.num_steps, config.estimator.exploration_steps)
+    anew = now["step"] > draft
+    begin, steps = (draft, config.train.num_steps - draft) if anew else (0, draft)
+    first = begin + max(JUDGED * steps, config.estimator.exploration_steps)
     evaluated = [row for row in rows if "test_elbo" in row and row["step"] >= first][-PATIENCE:]
     if len(evaluated) < PATIENCE or now is not evaluated[-1]:
         return None

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
@@ -120,7 +119,7 @@ def _beside_a_threshold(reading: Reading, images: np.ndarray, try_this: str) -> 
 
 def _explained(reading: Reading, images: np.ndarray, model: Model, try_this: str) -> Finding:
     """1 less the squared error with the objects over that without any."""
-    empty = np.asarray(model.likelihood.mean(jnp.zeros(images.shape[1:])))
+    empty = np.asarray(model.likelihood.empty)
     pixels = images / np.float32(255)
     without = float(np.square(pixels - empty).sum())
     what = "share of the images' variation that is explained"

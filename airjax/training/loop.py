@@ -1,21 +1,25 @@
 """The one training loop: steps in chunks, progress, collapse and restart, interruption."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
 
 from airjax.config import Config
 from airjax.console import TrainingProgress, duration
+from airjax.data.crops import Region
 from airjax.data.dataset import Dataset
 from airjax.inference.metrics import Row
 from airjax.interrupt import Interrupt
 from airjax.precision import in_32_bits
+from airjax.programs.guide import Guide
+from airjax.programs.model import Model
 from airjax.training.collapse import collapse
 from airjax.training.health import remedy
 from airjax.training.trainer import Trainer, TrainState
+from airjax.training.whole_objects import crops_of_whole_objects, draft_steps
 
 LONG = 600.0  # seconds of a training that are announced before it
 WIDE = 5.0  # images of this many windows a side are better cropped
@@ -33,6 +37,7 @@ class Record:
     def __init__(self):
         self.rows = []
         self._restarts = 0
+        self._draft: tuple[Model, Guide] | None = None
 
     @property
     def restarts(self) -> int:
@@ -49,6 +54,15 @@ class Record:
 
     def save(self, state: TrainState) -> None:
         """Keeps a state that training can be resumed from."""
+
+    def keep_draft(self, model: Model, guide: Guide) -> None:
+        """Keeps the programs that crops of whole objects are made with."""
+        self._draft = model, guide
+
+    def draft(self) -> tuple[Model, Guide]:
+        """The programs that were kept, to go on from a state after the draft."""
+        assert self._draft is not None
+        return self._draft
 
     def restart(self, why: str) -> None:
         """Puts the training so far aside."""
@@ -81,7 +95,7 @@ class Outcome(NamedTuple):
 
 def train(
     config: Config,
-    images: UInt8[np.ndarray, "N H W *C"],
+    data: Dataset,
     watched: Mapping[str, Dataset],
     record: Record,
     *,
@@ -96,7 +110,7 @@ def train(
 
     Args:
         config: of the run, with all settings decided (`airjax.training.resolve`).
-        images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, to train on.
+        data: to train on.
         watched: data sets that are evaluated on the way; collapse is judged on ``test``.
         record: what is kept, and where training starts.
         report: called with each line about a collapse, a restart or skipped steps.
@@ -108,12 +122,13 @@ def train(
     """
     with Interrupt(ends_process) as interrupt, in_32_bits():
         while True:
-            trainer = Trainer(config.restarted(record.restarts), images)
+            draft = draft_steps(config, data.regions)
+            trainer = Trainer(config.restarted(record.restarts), data.images, draft=draft)
             progress = TrainingProgress(config.train, each_row)
             try:
                 with progress if show_progress else nullcontext() as bar:
                     outcome = _attempt(
-                        trainer, config, watched, record, report, callback, interrupt, bar
+                        trainer, data.regions, watched, record, report, callback, interrupt, bar
                     )
             finally:
                 record.stop()
@@ -128,7 +143,7 @@ def train(
 
 def _attempt(
     trainer: Trainer,
-    config: Config,
+    regions: Sequence[Region],
     watched: Mapping[str, Dataset],
     record: Record,
     report: Callable[[str], None],
@@ -137,10 +152,11 @@ def _attempt(
     bar: TrainingProgress | None,
 ) -> Outcome:
     """One training, until it ends or has to be started again."""
-    steps, state = config.train.num_steps, record.start(trainer)
+    config, state = trainer.config, record.start(trainer)
+    steps = config.train.num_steps
     last = record.rows[-1] if record.rows else {"skipped_steps": 0, "seconds": 0.0}
     skipped, seconds = last["skipped_steps"], last["seconds"]
-    collapsed = collapse(record.rows, config) if record.rows else None
+    collapsed = collapse(record.rows, config, trainer.draft) if record.rows else None
     reported, restarting, ended = False, False, False
 
     def started(step: int, each: float) -> None:
@@ -148,7 +164,18 @@ def _attempt(
         if left > LONG:
             report(f"training will take about {duration(left)}; {faster(config)}")
 
-    for after, row in trainer.run(state, watched, seconds, started, interrupt.arrived):
+    def anew(state: TrainState) -> TrainState | None:
+        record.keep_draft(*trainer.programs(state))
+        report(f"step {int(state.step)}: the training begins anew, on crops without the objects "
+               "that their border cuts")  # fmt: skip
+        if not _use_whole_objects(trainer, regions, record, interrupt):
+            return None
+        return trainer.init()._replace(step=state.step, skipped_steps=state.skipped_steps)
+
+    drafted = int(state.step) > trainer.draft > 0
+    if drafted and not _use_whole_objects(trainer, regions, record, interrupt):
+        return Outcome(trainer, state, collapsed, False, interrupt.signum, False)
+    for after, row in trainer.run(state, watched, seconds, started, interrupt.arrived, anew):
         state = after
         if row is None:  # within a chunk
             record.save(state)
@@ -160,7 +187,7 @@ def _attempt(
         if row["skipped_steps"] > skipped:
             report(f"step {step}: skipped {row['skipped_steps'] - skipped} non-finite steps")
             skipped = row["skipped_steps"]
-        collapsed = collapse(record.rows, config)
+        collapsed = collapse(record.rows, config, trainer.draft)
         if collapsed is not None and not reported:
             reported, restarting = True, record.restarts < config.tries.restarts
             report(f"step {step}: collapsed: {collapsed}")
@@ -178,6 +205,17 @@ def _attempt(
     restarting = restarting and not ended
     complete = int(state.step) == steps and not restarting
     return Outcome(trainer, state, collapsed, restarting, interrupt.signum, complete)
+
+
+def _use_whole_objects(
+    trainer: Trainer, regions: Sequence[Region], record: Record, interrupt: Interrupt
+) -> bool:
+    """Changes the images of a training to crops of whole objects; False if a signal arrived."""
+    number = len(trainer.images)
+    crops = crops_of_whole_objects(*record.draft(), regions, number, interrupt.arrived)
+    if crops is not None:
+        trainer.images = jnp.asarray(crops)
+    return crops is not None
 
 
 def faster(config: Config) -> str:

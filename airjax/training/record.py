@@ -3,8 +3,10 @@
 from airjax.console import report
 from airjax.data.dataset import Dataset
 from airjax.inference.metrics import Row
+from airjax.programs.guide import Guide
+from airjax.programs.model import Model
 from airjax.training import tensorboard
-from airjax.training.checkpoint import Checkpoints
+from airjax.training.checkpoint import Checkpoints, load_model, save_model
 from airjax.training.loop import Record
 from airjax.training.runs import Run
 from airjax.training.trainer import Trainer, TrainState
@@ -53,6 +55,15 @@ class RunRecord(Record):
     def save(self, state: TrainState) -> None:
         """Writes a checkpoint."""
         self.checkpoints.save(state, self.run.config)
+
+    def keep_draft(self, model: Model, guide: Guide) -> None:
+        """Writes the programs, unless they are there already."""
+        if not self.run.draft.exists():
+            save_model(self.run.draft, model, guide)
+
+    def draft(self) -> tuple[Model, Guide]:
+        """Reads them."""
+        return load_model(self.run.draft)
 
     def restart(self, why: str) -> None:
         """Adds the training so far to the run's restarts."""

@@ -84,6 +84,9 @@ def resolved(
         if model.guide != "attend":
             rule = "must be attend with --crop: other guides read images of one size"
             raise InputError("guide", rule, model.guide)
+        if model.compose != "add":
+            rule = "must be add with --crop: pictures of any size are read with sums"
+            raise InputError("compose", rule, model.compose)
         if model.background != "none":
             rule = "must be none, local or lines with --crop: others have the size of the images"
             raise InputError("background", rule, model.background)

@@ -105,6 +105,11 @@ class Run:
         return self.path / "checkpoints" / f"restart_{n}" if n else self.path / "checkpoints"
 
     @property
+    def draft(self) -> Path:
+        """The folder of the draft of a training in crops, `airjax.training.whole_objects`."""
+        return self.checkpoints / "draft"
+
+    @property
     def is_finished(self) -> bool:
         """Whether training and evaluation are complete; evaluation.json is written last. (A model
         that was imported has no metrics.)"""

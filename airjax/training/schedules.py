@@ -14,7 +14,7 @@ WARMUP = 100  # steps in which the learning rate rises, at most a tenth of all
 EXPLORING = 0.75  # share of the steps in which the guide explores counts
 
 
-def optimizer(config: Config, score: bool) -> optax.GradientTransformation:
+def optimizer(config: Config, score: bool, draft: int = 0) -> optax.GradientTransformation:
     """Schedule-free Adam (Defazio et al., 2024, arXiv:2405.15682), or Adam for score functions.
 
     In schedule-free Adam the learning rate is constant after a warm-up. The iterates are z. Their
@@ -28,8 +28,9 @@ def optimizer(config: Config, score: bool) -> optax.GradientTransformation:
     Args:
         config: of the run.
         score: whether the estimator uses score functions.
+        draft: steps before the training begins anew.
     """
-    steps, rate = config.train.num_steps, config.train.peak_learning_rate
+    steps, rate = config.train.num_steps - draft, config.train.peak_learning_rate
     warmup = min(WARMUP, steps // 10)
     if score:
         falling = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, steps)
@@ -68,13 +69,17 @@ def annealed(config: Config, step: ArrayLike) -> float | Array:
     return values[anneal.anneal_prior]
 
 
-def exploration(config: Config, step: ArrayLike) -> Float[Array, ""]:
-    """The guide's epsilon at a step, which may be traced: from 1 down to a floor, and 0 at the end.
+def exploration(config: Config, step: ArrayLike, draft: int = 0) -> Float[Array, ""]:
+    """The guide's epsilon at a step, which may be traced: from 1 down to a floor, and 0 at the end;
+    the same again where the training begins anew after some steps of a draft.
 
     With the floor, the windows of every count keep learning. Without it, an image whose first
     window is empty and whose second one holds the object stays so for ever: nothing moves the first
     window to the object.
     """
-    falling = 1 - jnp.asarray(step) / config.estimator.exploration_steps
-    explores = jnp.asarray(step) < EXPLORING * config.train.num_steps
+    step, is_draft = jnp.asarray(step), jnp.asarray(step) < draft
+    steps = jnp.where(is_draft, draft, config.train.num_steps - draft)
+    step = jnp.where(is_draft, step, step - draft)
+    falling = 1 - step / config.estimator.exploration_steps
+    explores = step < EXPLORING * steps
     return jnp.where(explores, jnp.maximum(falling, config.estimator.exploration_floor), 0.0)

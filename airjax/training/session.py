@@ -175,7 +175,7 @@ class Session:
         )
         watched = {"test": self.held_out, "train": self.train_data}
         outcome = loop.train(
-            run.config, self.train_data.images, watched, RunRecord(run, self.held_out),
+            run.config, self.train_data, watched, RunRecord(run, self.held_out),
             report=report, ends_process=ends_process,
         )  # fmt: skip
         if outcome.is_complete:

@@ -67,12 +67,18 @@ class Trainer:
         config: of the run.
         images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, to train on.
         elbo: the estimator (default: the config's).
+        draft: steps after which the training begins anew with other images, see
+            `airjax.training.whole_objects`; 0 if it does not.
     """
 
     def __init__(
-        self, config: Config, images: UInt8[np.ndarray, "N H W *C"], elbo: ELBO | None = None
+        self,
+        config: Config,
+        images: UInt8[np.ndarray, "N H W *C"],
+        elbo: ELBO | None = None,
+        draft: int = 0,
     ):
-        self.config = config
+        self.config, self.draft = config, draft
         self.images = jnp.asarray(images)
         particles = config.estimator.particles
         elbo = elbo or ESTIMATORS[config.train.estimator](num_particles=particles)
@@ -82,7 +88,7 @@ class Trainer:
         likelihood = model.likelihood.with_mean_of(images)
         self.model = dataclasses.replace(model, likelihood=likelihood)
         self.guide = dataclasses.replace(guide, likelihood=likelihood)
-        self.svi = SVI(self.model, self.guide, optimizer(config, score), elbo)
+        self.svi = SVI(self.model, self.guide, optimizer(config, score, draft), elbo)
 
     def init(self) -> TrainState:
         """The state before the first step."""
@@ -121,7 +127,7 @@ class Trainer:
             state.svi._replace(rng_key=noise),
             to_unit(images[rows]),
             z_pres_prior=self.prior(state.step),
-            exploration=exploration(self.config, state.step),
+            exploration=exploration(self.config, state.step, self.draft),
         )
         return state._replace(svi=svi, step=state.step + 1), -loss / size
 
@@ -171,7 +177,7 @@ class Trainer:
         config = dataclasses.replace(self.config, train=config)
         likelihood = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self.model.likelihood)]
         code = described(type(self)), described(self.svi.loss)
-        chunk = traced(self.chunk, args, (state, True), *code, config, likelihood)
+        chunk = traced(self.chunk, args, (state, True), *code, config, self.draft, likelihood)
         lowered = jax.jit(chunk).lower(*args)
         try:
             return lowered.compile(compiler_options=FEWER_COPIES)
@@ -208,6 +214,7 @@ class Trainer:
         seconds: float = 0.0,
         started: Callable[[int, float], None] = lambda step, each: None,
         stopped: Callable[[], bool] = lambda: False,
+        anew: Callable[[TrainState], TrainState | None] = lambda state: state,
     ) -> Iterator[tuple[TrainState, Row | None]]:
         """Trains to the last step, chunk by chunk; yields state and row of metrics after each.
 
@@ -221,6 +228,8 @@ class Trainer:
             started: called before the first step with the steps taken so far, and the seconds that
                 a step takes.
             stopped: asked between the parts of a chunk whether training has to stop there.
+            anew: called with the state at the end of the draft; changes the images and returns the
+                state to go on from, or None if training has to stop.
 
         Yields:
             the state, and a row with ``step``, ``seconds`` (training time so far, without
@@ -228,7 +237,7 @@ class Trainer:
             ``skipped_steps`` (so far) and ``images_per_second``. The first row also has
             ``compile_seconds``. Every ``eval_every`` steps, and at the end, a row has what
             `airjax.inference.metrics.evaluate_quickly` finds in each watched data set, for example
-            ``test_elbo``. If training has to stop within a chunk: the state, and None.
+            ``test_elbo``. If training has to stop between two rows: the state, and None.
         """
         train, progress = self.config.train, self.config.progress
         every = (progress.progress_every, progress.eval_every, progress.save_every)
@@ -239,7 +248,14 @@ class Trainer:
         if step < train.num_steps:
             started(step, advance.time_one(state))
         while step < train.num_steps:
-            end, first = min(train.num_steps, *(next_multiple(step, n) for n in every)), step
+            if step == self.draft > 0:
+                begun = anew(state)
+                if begun is None:
+                    yield state, None
+                    return
+                state = begun
+            end = self.draft if step < self.draft else train.num_steps
+            end, first = min(end, *(next_multiple(step, n) for n in every)), step
             begin = time.perf_counter()
             while step < end:
                 state, steps = advance(state, end - step)
@@ -255,7 +271,7 @@ class Trainer:
             row |= {"skipped_steps": int(state.skipped_steps)}
             row |= {"images_per_second": (step - first) * train.batch_size / took} | extra
             extra = {}
-            if step % progress.eval_every == 0 or step == train.num_steps:
+            if step % progress.eval_every == 0 or step in (self.draft, train.num_steps):
                 # with this config, and the prior as an array, nothing compiles again
                 programs = self.programs(state, self.config.model)
                 for name, dataset in (watched or {}).items():
@@ -269,7 +285,7 @@ class Chunks:
     waits longer for an answer to Ctrl-C."""
 
     def __init__(self, trainer: Trainer, state: TrainState):
-        self.images = trainer.images
+        self.trainer = trainer
         self.fast = trainer.compiled(state)
         self.careful = jax.jit(partial(trainer.chunk, careful=True))
         self.seconds = 0.0  # that a step takes
@@ -279,7 +295,7 @@ class Chunks:
         took = []
         for _ in range(4):  # the first one also loads the program
             begin = time.perf_counter()
-            jax.block_until_ready(self.fast(state, self.images, jnp.array(1)))
+            jax.block_until_ready(self.fast(state, self.trainer.images, jnp.array(1)))
             took.append(time.perf_counter() - begin)
         self.seconds = min(took)
         return self.seconds
@@ -288,9 +304,10 @@ class Chunks:
         """The state after some steps, at most ``most``, and their number."""
         steps = max(1, min(most, int(LONGEST / max(self.seconds, 1e-9))))
         begin = time.perf_counter()
-        after, finite = self.fast(state, self.images, jnp.array(steps))
+        images = self.trainer.images
+        after, finite = self.fast(state, images, jnp.array(steps))
         if not finite:  # waits for the chunk
-            after, _ = self.careful(state, self.images, jnp.array(steps))
+            after, _ = self.careful(state, images, jnp.array(steps))
         jax.block_until_ready(after)
         self.seconds = (time.perf_counter() - begin) / steps
         return after, steps
