@@ -19,6 +19,7 @@ NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "si
 GuideName = Literal["auto", "attend", "window", "basic"]
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
+Compose = Literal["add", "over"]
 Background = Literal["auto", "none", "local", "lines", "mean", "learned"]
 LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions have high variance
 LIKELIHOOD_SD = 0.3  # the tutorial's; a learned one starts here
@@ -48,6 +49,9 @@ class ModelConfig:
             (frames, rulings). "auto" is "lines" where pictures have such lines, "local" where their
             background is uneven, "mean" where the median of the images is not black, and otherwise
             "none".
+        compose: how objects make an image. "add": their intensities are added up, as in the paper.
+            "over": they hide what is behind them, and the decoder also has an opacity for each
+            pixel; the object of the first step is in front. For images of one size.
         masking: leave z_where and z_what of absent objects out of the log-probability.
         guide: "attend" places each window where most of the image is not yet explained. "window",
             the paper's, reads the whole image and places windows anywhere. "basic" is "window"
@@ -86,6 +90,7 @@ class ModelConfig:
     pos_prior_sd: float = 1.0
     likelihood_sd: float | Literal["auto", "learned"] = "auto"
     background: Background = "auto"
+    compose: Compose = "add"
     masking: bool = True
     guide: GuideName = "auto"
     window_size: int = 20
@@ -117,6 +122,7 @@ class ModelConfig:
         if not isinstance(self.likelihood_sd, str):
             positive(likelihood_sd=self.likelihood_sd)
         one_of(get_args(Background), background=self.background)
+        one_of(get_args(Compose), compose=self.compose)
         if self.embed_channels < 0:
             raise InputError("embed_channels", "must be at least 0", self.embed_channels)
         finite(**fields(self, "pos_prior_mean", "decoder_output_bias"))
@@ -129,6 +135,17 @@ class ModelConfig:
     def image_shape(self) -> tuple[int, ...]:
         """The shape of an image, ``(H, W)``, or ``(H, W, C)`` with colours."""
         return (*self.image_size, self.channels) if self.channels > 1 else self.image_size
+
+    @property
+    def canvas_shape(self) -> tuple[int, ...]:
+        """The shape of a canvas, see `airjax.programs.compose`: that of an image, and with opacity
+        one channel more."""
+        return self.image_shape if self.compose == "add" else (*self.image_size, self.channels + 1)
+
+    @property
+    def object_shape(self) -> tuple[int, ...]:
+        """The shape of a window y_att that the decoder draws, with the channels of a canvas."""
+        return (self.window_size, self.window_size, *self.canvas_shape[2:])
 
     @property
     def window_shape(self) -> tuple[int, ...]:

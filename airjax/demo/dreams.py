@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from airjax.config import ModelConfig
 from airjax.inference.results import Scenes
+from airjax.programs.compose import composed, without_opacity
 from airjax.programs.model import Model
 from airjax.programs.spatial import window_to_image
 
@@ -140,7 +141,7 @@ def between(a: Thing, b: Thing, n: int) -> Float[np.ndarray, "n Z"]:
 
 
 def scene(model: Model, things: Sequence[Thing]) -> Float[np.ndarray, "H W *C"]:
-    """The image of objects in their places, decoded and added up."""
+    """The image of objects in their places, decoded and composed."""
     where = jnp.stack([jnp.asarray(thing.where) for thing in things])
     what = jnp.stack([jnp.asarray(thing.what) for thing in things])
     return np.asarray(_scene(model, where, what))
@@ -151,7 +152,8 @@ def _scene(
     model: Model, where: Float[Array, "n 3"], what: Float[Array, "n Z"]
 ) -> Float[Array, "H W *C"]:
     objects = window_to_image(where, model.decoder(what), model.config.image_size)
-    return model.likelihood.mean(objects.sum(axis=0))
+    on = jnp.ones(len(objects), bool)
+    return model.likelihood.mean(composed(model.config.compose, objects, on))
 
 
 def windows(model: Model, what: Float[np.ndarray, "n Z"]) -> Float[np.ndarray, "n w w *C"]:
@@ -161,4 +163,4 @@ def windows(model: Model, what: Float[np.ndarray, "n Z"]) -> Float[np.ndarray, "
 
 @eqx.filter_jit
 def _windows(model: Model, what: Float[Array, "n Z"]) -> Float[Array, "n w w *C"]:
-    return model.decoder(what)
+    return without_opacity(model.config.compose, model.decoder(what))

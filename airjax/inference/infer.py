@@ -21,10 +21,11 @@ from airjax.console import tracked
 from airjax.errors import InputError
 from airjax.inference.second_look import Explainer, refined
 from airjax.precision import in_32_bits
+from airjax.programs.compose import composed
 from airjax.programs.elbo import CountELBO, CountIWAE, log_count_probs
 from airjax.programs.guide import Guide, all_on_trace
 from airjax.programs.model import Model
-from airjax.programs.spatial import over_pixels, window_boxes
+from airjax.programs.spatial import window_boxes
 
 VISIBLE = 0.1  # tight boxes are drawn around the pixels above this intensity
 BATCH = 500  # images read at a time: bounds the memory
@@ -314,7 +315,7 @@ def _read_one(
         windows=model.decoder(z_what),
         window_boxes=window_boxes(z_where, size),
         tight_boxes=tight_boxes(y, window_boxes(z_where, size)),
-        reconstruction=model.likelihood.mean(jnp.where(over_pixels(present, y), y, 0).sum(0)),
+        reconstruction=model.likelihood.mean(composed(model.config.compose, y, present)),
     )
 
 

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from sklearn.metrics import confusion_matrix
@@ -117,7 +116,7 @@ def empty_elbo(images: UInt8[np.ndarray, "N H W *C"], likelihood: Likelihood, p:
         likelihood: of the model.
         p: the prior probability of a first object.
     """
-    empty = np.asarray(likelihood.mean(jnp.zeros(images.shape[1:])))
+    empty = np.asarray(likelihood.empty)
     squares = np.square(images / 255.0 - empty).sum() / len(images)
     sd = float(likelihood.sd)
     log_normal = -math.log(sd) - math.log(2 * math.pi) / 2

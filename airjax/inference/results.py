@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from airjax.errors import InputError
 from airjax.inference import plots
 from airjax.inference.infer import BATCH, AnyArray, Reading, joined
+from airjax.programs.compose import composed, without_opacity
 from airjax.programs.model import Model
 from airjax.programs.spatial import over_pixels, window_to_image
 
@@ -248,9 +249,10 @@ def _decode(model: Model, where, what, present, placed: bool) -> jax.Array:
     n, steps = present.shape
     flat = model.decoder(jnp.asarray(what).reshape(n * steps, -1))
     if not placed:
+        flat = without_opacity(model.config.compose, flat)
         windows = flat.reshape(n, steps, *flat.shape[1:])
         return windows * over_pixels(present, windows)
     size = model.config.image_size
     objects = window_to_image(jnp.asarray(where).reshape(n * steps, 3), flat, size)
-    objects = objects.reshape(n, steps, *objects.shape[1:])
-    return model.likelihood.mean((objects * over_pixels(present, objects)).sum(1))
+    objects = jnp.moveaxis(objects.reshape(n, steps, *objects.shape[1:]), 1, 0)
+    return model.likelihood.mean(composed(model.config.compose, objects, jnp.asarray(present).T))

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Bool, Float, Int
 
+from airjax.programs.compose import composed
 from airjax.programs.elbo import log_count_probs
 from airjax.programs.guide import Guide, all_on_trace
 from airjax.programs.model import Model, presence_probs, where_prior
-from airjax.programs.spatial import over_pixels, window_to_image
+from airjax.programs.spatial import window_to_image
 
 APART = (0.12, 0.21, 0.3)  # half the distances tried between two objects, in sides of a window
 DIRECTIONS = 4  # directions tried
@@ -69,7 +70,8 @@ class Explainer(NamedTuple):
         """log p(x | z) at the means of q, less KL(q || p) of the objects that are on, plus log
         p(n); in nats."""
         likelihood, config = self.model.likelihood, self.model.config
-        log_p = likelihood(canvas(objects, on)[None]).log_prob(self.image[None]).sum()
+        pixels = likelihood(composed(config.compose, objects.y, on)[None])
+        log_p = pixels.log_prob(self.image[None]).sum()
         q_where = dist.Normal(objects.z_where, objects.where_scale)
         q_what = dist.Normal(objects.z_what, objects.what_scale)
         kl = dist.kl_divergence(q_where, dist.Normal(*where_prior(config))).sum(-1)
@@ -79,8 +81,9 @@ class Explainer(NamedTuple):
 
     def residual(self, objects: Explanation, on: Bool[Array, " T"]) -> Float[Array, "H W *C"]:
         """The image less the objects that are on."""
-        mean, drawn = self.model.likelihood.mean, canvas(objects, on)
-        return jnp.clip(self.image - mean(drawn) + mean(jnp.zeros_like(drawn)), 0, 1)
+        likelihood = self.model.likelihood
+        mean = likelihood.mean(composed(likelihood.compose, objects.y, on))
+        return jnp.clip(self.image - mean + likelihood.empty, 0, 1)
 
     def sweep(self, objects: Explanation, on: Bool[Array, " T"]) -> Explanation:
         """Reads each object again, as the first object in the residual of the others; ``SWEEPS``
@@ -139,11 +142,6 @@ class Explainer(NamedTuple):
 def put(objects: Explanation, k: Int[Array, ""], one: Explanation) -> Explanation:
     """The explanation with object k replaced."""
     return jax.tree.map(lambda x, new: x.at[k].set(new[0]), objects, one)
-
-
-def canvas(objects: Explanation, on: Bool[Array, " T"]) -> Float[Array, "H W *C"]:
-    """The sum of the objects that are on."""
-    return jnp.where(over_pixels(on, objects.y), objects.y, 0).sum(0)
 
 
 def refined(

@@ -21,6 +21,7 @@ from numpyro import handlers
 from numpyro.contrib.module import eqx_module
 
 from airjax.config import ModelConfig
+from airjax.programs.compose import behind
 from airjax.programs.likelihood import Likelihood
 from airjax.programs.model import where_prior
 from airjax.programs.networks import Baseline, Decoder, GuideNetworks, LSTMState
@@ -40,6 +41,7 @@ class GuideState(NamedTuple):
         z_where: place at the last step.
         z_what: code at the last step.
         residual: the image less the objects so far; in a guide with an LSTM, the image.
+        canvas: the objects so far; None in a guide with an LSTM.
     """
 
     rnn: LSTMState | None
@@ -48,6 +50,7 @@ class GuideState(NamedTuple):
     z_where: Float[Array, "N 3"]
     z_what: Float[Array, "N Z"]
     residual: Float[Array, "N H W *C"]
+    canvas: Float[Array, "N H W *K"] | None
 
     @property
     def latents(self) -> Float[Array, "N latents"]:
@@ -94,10 +97,10 @@ class Guide(eqx.Module):
                 before the other networks have learned to use it.
         """
         networks = cast(GuideNetworks, eqx_module("guide", self.networks))
-        images = self.likelihood.registered().foreground(images)
+        guide = self.registered()
+        images = guide.likelihood.foreground(images)
         from_image, state = self.start(networks, images, exploration)
         bl_state = None if self.baseline is None else baseline_start(self.baseline, images)
-        guide = self.registered()
         with numpyro.plate("images", len(images)):
             for t in range(self.config.model_steps):
                 if bl_state is not None:
@@ -105,9 +108,9 @@ class Guide(eqx.Module):
                 state = guide.step(t, networks, images, from_image, state)
 
     def registered(self) -> "Guide":
-        """This guide in a program, with the parameters of the model that it reads. This one reads
-        none."""
-        return self
+        """This guide in a program, with the parameters of the model that it reads: the background,
+        if it is learned."""
+        return dataclasses.replace(self, likelihood=self.likelihood.registered())
 
     def start(
         self,
@@ -128,6 +131,7 @@ class Guide(eqx.Module):
             if z_what is None
             else z_what[None],
             residual=images,
+            canvas=None,
         )
         return self.embed(networks, images), state
 
@@ -161,8 +165,8 @@ class Guide(eqx.Module):
 
         what = dist.Normal(*self.encode(networks, h, z_where, images, last.residual))
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what.to_event(1).mask(present)))
-        residual = self.unexplained(last.residual, z_where, z_what)
-        return GuideState(rnn, log_odds, z_pres, z_where, z_what, residual)
+        seen = self.explained(last, z_where, z_what)
+        return GuideState(rnn, log_odds, z_pres, z_where, z_what, *seen)
 
     def embed(self, networks: GuideNetworks, images: Float[Array, "N H W *C"]) -> Array:
         """The image's contribution to the gates of the LSTM, the same at every step."""
@@ -205,14 +209,11 @@ class Guide(eqx.Module):
         """Location and scale of z_what. In this guide, from the window x_att of the image."""
         return networks.encoder(image_to_window(z_where, images, self.config.window_size))
 
-    def unexplained(
-        self,
-        residual: Float[Array, "N H W *C"],
-        z_where: Float[Array, "N 3"],
-        z_what: Float[Array, "N Z"],
-    ) -> Float[Array, "N H W *C"]:
-        """The residual after an object was inferred. In this guide it does not change."""
-        return residual
+    def explained(
+        self, last: GuideState, z_where: Float[Array, "N 3"], z_what: Float[Array, "N Z"]
+    ) -> tuple[Float[Array, "N H W *C"], Float[Array, "N H W *K"] | None]:
+        """Residual and canvas after an object was inferred. In this guide they do not change."""
+        return last.residual, last.canvas
 
 
 class AttendGuide(Guide):
@@ -229,8 +230,9 @@ class AttendGuide(Guide):
     """
 
     def registered(self):
-        """This guide with the model's decoder as the parameter ``decoder$params``."""
-        return dataclasses.replace(self, decoder=eqx_module("decoder", self.decoder))
+        """This guide with the model's decoder as the parameter ``decoder$params``, too."""
+        decoder = eqx_module("decoder", self.decoder)
+        return dataclasses.replace(super().registered(), decoder=decoder)
 
     def embed(self, networks, images):
         """Nothing: the whole image is not read."""
@@ -239,7 +241,10 @@ class AttendGuide(Guide):
     def attend(self, networks, images, from_image, last):
         """The place with the largest residual, and the features of the windows there."""
         s, (height, width) = self.config.scale_prior_mean, self.config.image_size
-        covered = coverage(jnp.clip(last.residual, 0, 1), s)
+        # what hides others may be darker than they are
+        hides = self.config.compose == "over"
+        light = jnp.abs(last.residual) if hides else jnp.clip(last.residual, 0, 1)
+        covered = coverage(light, s)
         best = covered.reshape(len(images), -1).argmax(-1)
         place = jnp.stack(
             [pixel_centres(width)[best % width], pixel_centres(height)[best // width]], axis=-1
@@ -272,10 +277,17 @@ class AttendGuide(Guide):
         size = self.config.window_size
         return jnp.stack([image_to_window(z_where, x, size) for x in (images, residual)], axis=1)
 
-    def unexplained(self, residual, z_where, z_what):
-        """The residual less the decoded object."""
+    def explained(self, last, z_where, z_what):
+        """The residual less the decoded object, or what is visible of it, and the canvas with
+        it."""
         z_where, window = jax.lax.stop_gradient((z_where, self.decoder(z_what)))
-        return residual - window_to_image(z_where, window, self.config.image_size)
+        y = window_to_image(z_where, window, self.config.image_size)
+        if self.config.compose == "add":
+            return last.residual - y, None
+        before = jnp.zeros_like(y) if last.canvas is None else last.canvas
+        canvas = behind("over", before, y)
+        mean = jax.lax.stop_gradient(self.likelihood).mean
+        return last.residual - (mean(canvas) - mean(before)), canvas
 
 
 def coverage(images: Float[Array, "N H W *C"], s: float) -> Float[Array, "N H W"]:

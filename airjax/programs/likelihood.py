@@ -11,20 +11,22 @@ from jaxtyping import Array, ArrayLike, Float, UInt8
 from numpyro.contrib.module import eqx_module
 
 from airjax.checks import one_of
-from airjax.config import LIKELIHOOD_SD, ModelConfig
+from airjax.config import LIKELIHOOD_SD, Compose, ModelConfig
+from airjax.programs.compose import on_background
 
 
 class Likelihood(eqx.Module):
     """p(x | canvas) = Normal(b + (1 - b) canvas, sd) with background b, 0 if there is none.
 
-    The canvas is the sum of the objects y_t, as in the paper. With the factor 1 - b, an object of
-    intensity 1 is white on any background.
+    This is for objects that are added up, as in the paper; for others see
+    `airjax.programs.compose.on_background`.
 
     Attributes:
         background: b, ``[H, W]`` or ``[H, W, C]`` in [0, 1]; None without a background.
         log_sd: log sd if it is learned, otherwise None.
         fixed_sd: sd if it is not learned.
         learns_background: whether b is a parameter.
+        compose: how objects make an image.
 
     Raises:
         InputError: if the config's background is not decided yet.
@@ -34,6 +36,7 @@ class Likelihood(eqx.Module):
     log_sd: Float[Array, ""] | None
     fixed_sd: float = eqx.field(static=True)
     learns_background: bool = eqx.field(static=True)
+    compose: Compose = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig):
         sd, learns_sd = config.likelihood_sd, config.likelihood_sd == "learned"
@@ -42,8 +45,9 @@ class Likelihood(eqx.Module):
         self.log_sd = jnp.array(math.log(LIKELIHOOD_SD)) if learns_sd else None
         self.fixed_sd = LIKELIHOOD_SD if isinstance(sd, str) else sd
         self.learns_background = config.background == "learned"
+        self.compose = config.compose
 
-    def __call__(self, canvas: Float[Array, "n H W *C"]) -> dist.Normal:
+    def __call__(self, canvas: Float[Array, "n H W *K"]) -> dist.Normal:
         """The distribution of each pixel."""
         fixed = jax.lax.stop_gradient(self.sd)
         # the power must not change the gradient of sd: that of the likelihood without power
@@ -75,10 +79,15 @@ class Likelihood(eqx.Module):
         b = jnp.clip(self.background, 0, 1)
         return b if self.learns_background else jax.lax.stop_gradient(b)
 
-    def mean(self, canvas: Float[Array, "*N H W"]) -> Float[Array, "*N H W"]:
+    def mean(self, canvas: Float[Array, "*canvas"]) -> Float[Array, "*image"]:
         """The mean of the pixels: the canvas over the background."""
+        return on_background(self.compose, canvas, self.clipped_background)
+
+    @property
+    def empty(self) -> Float[Array, "*image"]:
+        """The mean of the pixels of a scene without objects; one number if it is black."""
         b = self.clipped_background
-        return canvas if b is None else b + (1 - b) * canvas
+        return jnp.array(0.0) if b is None else b
 
     def foreground(self, images: Float[Array, "*N H W"]) -> Float[Array, "*N H W"]:
         """Images less the background: what the guide reads, without a gradient of b."""

@@ -2,8 +2,8 @@
 
 At each step t, an object appears with probability p_t if one appeared at the step before. Its place
 z_where and its code z_what are drawn. The code is decoded to a small image y_att, which is placed
-in the image (y_t). The sum of the y_t is the mean of the pixels. Sites are named as in the paper
-and the tutorial.
+in the image (y_t). The sum of the y_t is the mean of the pixels (or they hide what is behind them:
+`airjax.programs.compose`). Sites are named as in the paper and the tutorial.
 """
 
 from typing import cast
@@ -18,6 +18,7 @@ from numpyro import handlers
 from numpyro.contrib.module import eqx_module
 
 from airjax.config import ModelConfig
+from airjax.programs.compose import behind
 from airjax.programs.likelihood import Likelihood
 from airjax.programs.networks import Decoder
 from airjax.programs.spatial import over_pixels, window_to_image
@@ -71,10 +72,10 @@ class Model(eqx.Module):
 
     Called on images ``[N, H, W]`` (``[N, H, W, C]`` with colours) in [0, 1] it is a NumPyro program
     with the sites ``z_pres_t`` [N], ``z_where_t`` [N, 3], ``z_what_t`` [N, Z] (t = 0 .. T-1) and
-    ``obs`` [N, H, W], the deterministic ``y_t`` [N, H, W] (the object in its place), the parameter
-    ``decoder$params`` and, if background or noise are learned, ``likelihood$params``. Unless the
-    config turns masking off, the log-probability of z_where_t and z_what_t is zero where z_pres_t
-    is 0.
+    ``obs`` [N, H, W], the deterministic ``y_t`` [N, H, W] (the object in its place; with opacity,
+    one channel more), the parameter ``decoder$params`` and, if background or noise are learned,
+    ``likelihood$params``. Unless the config turns masking off, the log-probability of z_where_t
+    and z_what_t is zero where z_pres_t is 0.
     """
 
     config: ModelConfig = eqx.field(static=True)
@@ -98,17 +99,17 @@ class Model(eqx.Module):
         likelihood = self.likelihood.registered()
         with numpyro.plate("images", len(images)):
             canvas = self.prior(decoder, len(images), z_pres_prior)
-            pixels = likelihood(canvas).to_event(canvas.ndim - 1)
+            pixels = likelihood(canvas).to_event(images.ndim - 1)
             with handlers.scale(scale=likelihood.power):
                 numpyro.sample("obs", pixels, obs=images)
 
     def prior(
         self, decoder: Decoder, n: int, z_pres_prior: Float[Array, " T"] | None = None
-    ) -> Float[Array, "n H W *C"]:
+    ) -> Float[Array, "n H W *K"]:
         """Draws n scenes of T steps each and returns their canvases. Call it in a plate."""
         if z_pres_prior is None:
             z_pres_prior = presence_probs(self.config)
-        canvas, z_pres = jnp.zeros((n, *self.config.image_shape)), jnp.ones(n)
+        canvas, z_pres = jnp.zeros((n, *self.config.canvas_shape)), jnp.ones(n)
         for t in range(self.config.model_steps):
             canvas, z_pres = self.prior_step(t, decoder, z_pres_prior[t], canvas, z_pres)
         return canvas
@@ -125,20 +126,20 @@ class Model(eqx.Module):
         t: int,
         decoder: Decoder,
         p: ArrayLike,
-        canvas: Float[Array, "n H W *C"],
+        canvas: Float[Array, "n H W *K"],
         z_pres: Float[Array, " n"],
-    ) -> tuple[Float[Array, "n H W *C"], Float[Array, " n"]]:
-        """One step: presence, place and code; the object is added to the canvas where present."""
+    ) -> tuple[Float[Array, "n H W *K"], Float[Array, " n"]]:
+        """One step: presence, place and code; the object is in the canvas where present."""
         presence = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p * z_pres))
         z_pres = jnp.asarray(presence, float)
         y = self.object(t, decoder, z_pres.astype(bool))
         # where, not a product: if z_pres is constant, XLA drops the branch that is not taken
-        canvas = canvas + jnp.where(over_pixels(z_pres.astype(bool), y), y, 0)
-        return canvas, z_pres
+        y = jnp.where(over_pixels(z_pres.astype(bool), y), y, 0)
+        return behind(self.config.compose, canvas, y), z_pres
 
     def object(
         self, t: int, decoder: Decoder, present: Bool[Array, " n"]
-    ) -> Float[Array, "n H W *C"]:
+    ) -> Float[Array, "n H W *K"]:
         """Draws place and code of one object, and decodes and places it in an empty image."""
         n, z = len(present), self.config.encoder_latent_size
         present = present | (not self.config.masking)
@@ -155,13 +156,13 @@ class Model(eqx.Module):
         decoder: Decoder,
         p: float,
         step: int = 0,
-        canvas: Float[Array, "1 H W *C"] | None = None,
-    ) -> Float[Array, "1 H W *C"]:
+        canvas: Float[Array, "1 H W *K"] | None = None,
+    ) -> Float[Array, "1 H W *K"]:
         """The tutorial's image from the unbounded geometric prior: steps until one has no object.
 
         Run it under NumPyro's ``seed`` handler. p, below 1, is the probability of a further object.
         """
-        canvas = jnp.zeros((1, *self.config.image_shape)) if canvas is None else canvas
+        canvas = jnp.zeros((1, *self.config.canvas_shape)) if canvas is None else canvas
         canvas, z_pres = self.prior_step(step, decoder, p, canvas, jnp.ones(1))
         return self.geom_prior(decoder, p, step + 1, canvas) if z_pres[0] else canvas
 
@@ -181,7 +182,7 @@ class Model(eqx.Module):
                 canvas, z_pres = self.prior_step(0, self.decoder, p, canvas, z_pres)
             return t + 1, canvas, z_pres, count + z_pres.astype(int)
 
-        canvas = jnp.zeros((n, *self.config.image_shape))
+        canvas = jnp.zeros((n, *self.config.canvas_shape))
         state = (jnp.array(0), canvas, jnp.ones(n), jnp.zeros(n, int))
         _, canvas, _, count = jax.lax.while_loop(unfinished, body, state)
         return self.likelihood.mean(canvas), count

@@ -140,19 +140,26 @@ class Decoder(eqx.Module):
     mlp: MLP
     output_bias: float = eqx.field(static=True)
     use_sigmoid: bool = eqx.field(static=True)
-    window_shape: tuple[int, ...] = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+    has_opacity: bool = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
-        z, pixels = config.encoder_latent_size, math.prod(config.window_shape)
+        z, pixels = config.encoder_latent_size, math.prod(config.object_shape)
         self.mlp = MLP((z, *config.decoder_net, pixels), config.non_linearity, key=key)
         self.output_bias = config.decoder_output_bias
         self.use_sigmoid = config.decoder_output_use_sigmoid
-        self.window_shape = config.window_shape
+        self.shape, self.has_opacity = config.object_shape, config.compose == "over"
 
-    def __call__(self, z_what: Float[Array, "N Z"]) -> Float[Array, "N w w *C"]:
-        y = self.mlp(z_what) + self.output_bias
-        y = jax.nn.sigmoid(y) if self.use_sigmoid else y
-        return y.reshape(len(y), *self.window_shape)
+    def __call__(self, z_what: Float[Array, "N Z"]) -> Float[Array, "N w w *K"]:
+        y = self.mlp(z_what)
+        if not self.has_opacity:
+            y = y + self.output_bias
+            y = jax.nn.sigmoid(y) if self.use_sigmoid else y
+            return y.reshape(len(y), *self.shape)
+        y = y.reshape(len(y), *self.shape)
+        opacity = jax.nn.sigmoid(y[..., -1:] + self.output_bias)
+        colours = jax.nn.sigmoid(y[..., :-1]) if self.use_sigmoid else y[..., :-1]
+        return jnp.concatenate([opacity * colours, opacity], axis=-1)
 
 
 class Encoder(eqx.Module):

@@ -1,0 +1,173 @@
+"""Objects that hide what is behind them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import TINY
+from numpyro import handlers
+
+from airjax.air import AIR
+from airjax.config import Config, ModelConfig, TrainConfig
+from airjax.errors import InputError
+from airjax.picture_config import PictureConfig
+from airjax.programs.compose import composed, on_background, without_opacity
+from airjax.programs.elbo import CountELBO
+from airjax.programs.model import presence_probs
+from airjax.programs.untrained import untrained
+from airjax.training.resolve import resolved
+
+OVER = dataclasses.replace(TINY, compose="over", model_steps=3)
+SHAPES = {1: (3, 5, 6), 3: (3, 5, 6, 3)}  # of images, by channels
+
+
+def programs(channels, guide="attend", background="none"):
+    """Untrained programs, and random images."""
+    config = dataclasses.replace(OVER, channels=channels, guide=guide, background=background)
+    images = np.random.default_rng(1).integers(0, 256, SHAPES[channels]).astype(np.uint8)
+    model, guide = untrained(config, 0)
+    likelihood = model.likelihood.with_mean_of(images)
+    unit = jnp.asarray(images, jnp.float32) / 255
+    return *(dataclasses.replace(p, likelihood=likelihood) for p in (model, guide)), unit
+
+
+def painted(objects, on, background):
+    """The image by the painter's algorithm, from the last object to the first, pixel by pixel."""
+    image = np.array(background, float)
+    for t in reversed(range(len(objects))):
+        for y, x in np.ndindex(image.shape[:2]):
+            *colours, opacity = objects[t, y, x]
+            seen = np.array(colours) + (1 - opacity) * np.atleast_1d(image[y, x])
+            image[y, x] = (seen if image.ndim == 3 else seen[0]) if on[t] else image[y, x]
+    return image
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("black", [True, False])
+def test_objects_hide_those_of_later_steps(channels, black):
+    random = np.random.default_rng(0)
+    opacity = random.random((4, 5, 6, 1))
+    objects = np.concatenate([opacity * random.random((4, 5, 6, channels)), opacity], axis=-1)
+    b = np.zeros(SHAPES[channels][1:]) if black else random.random(SHAPES[channels][1:])
+    on = np.array([True, False, True, True])
+    canvas = composed("over", jnp.asarray(objects, jnp.float32), jnp.asarray(on))
+    mean = on_background("over", canvas, None if black else jnp.asarray(b, jnp.float32))
+    np.testing.assert_allclose(mean, painted(objects, on, b), atol=1e-6)
+    looks = without_opacity("over", canvas)
+    np.testing.assert_allclose(looks, painted(objects, on, 0 * b), atol=1e-6)
+
+
+def trace(program, images):
+    return handlers.trace(program).get_trace(images)
+
+
+@pytest.mark.parametrize("background", ["none", "mean", "learned"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_program_draws_what_is_painted(channels, background):
+    model, guide, images = programs(channels, background=background)
+    b = model.likelihood.clipped_background
+    values = {k: v["value"] for k, v in trace(handlers.seed(guide, 3), images).items()
+              if v["type"] == "sample"}  # fmt: skip
+    values |= {f"z_pres_{t}": jnp.array([1.0, float(t < 2), 0.0]) for t in range(3)}
+    found = trace(handlers.substitute(handlers.seed(model, 0), values), images)
+    mean = np.asarray(found["obs"]["fn"].mean)
+    for i, n in enumerate((3, 2, 1)):
+        on = [float(values[f"z_pres_{t}"][i]) == 1 for t in range(3)]
+        objects = np.stack([found[f"y_{t}"]["value"][i] for t in range(3)])
+        assert objects.shape[-1] == channels + 1 and (objects >= 0).all()
+        assert (objects[..., :-1] <= objects[..., -1:] + 1e-6).all()  # colours times opacity
+        empty = np.zeros(images.shape[1:]) if b is None else np.asarray(b)
+        np.testing.assert_allclose(mean[i], painted(objects, on, empty), atol=1e-5)
+        assert n >= sum(on)
+
+
+@pytest.mark.parametrize("background", ["none", "learned"])
+@pytest.mark.parametrize("guide", ["attend", "window"])
+def test_the_elbo_is_the_sum_over_counts(guide, background):
+    """For every draw of the noise, each count by a run of its own."""
+    model, guide, images = programs(3, guide, background)
+
+    def log_prob(sites, only=""):
+        return sum(
+            site["fn"].log_prob(site["value"])
+            for name, site in sites.items()
+            if site["type"] == "sample" and name.startswith(only)
+        )
+
+    @jax.jit
+    def brute_force(key):
+        total = 0.0
+        for n in range(4):
+            z_pres = {f"z_pres_{t}": jnp.full(3, float(t < n)) for t in range(3)}
+            q = trace(handlers.substitute(handlers.seed(guide, key), z_pres), images)
+            values = {k: site["value"] for k, site in q.items() if site["type"] == "sample"}
+            p = trace(handlers.substitute(model, values), images)
+            total += jnp.exp(log_prob(q, "z_pres")) * (log_prob(p) - log_prob(q))
+        return total
+
+    per_image = jax.jit(lambda key: CountELBO().per_image(key, {}, model, guide, images))
+    for key in jax.random.split(jax.random.key(0), 5):
+        np.testing.assert_allclose(per_image(key), brute_force(key), rtol=2e-4)
+
+
+@pytest.mark.parametrize("background", ["none", "mean"])
+def test_the_residual_is_the_image_less_what_is_visible(background):
+    model, guide, images = programs(3, background=background)
+    seeded = handlers.substitute(
+        handlers.seed(guide, 4), {f"z_pres_{t}": jnp.ones(3) for t in range(3)}
+    )
+    residuals = []
+
+    class Watched(type(guide)):
+        def explained(self, last, z_where, z_what):
+            found = super().explained(last, z_where, z_what)
+            residuals.append(found[0])
+            return found
+
+    watched = Watched(*(getattr(guide, f.name) for f in dataclasses.fields(guide)))
+    values = {k: v["value"] for k, v in trace(seeded, images).items() if v["type"] == "sample"}
+    trace(handlers.substitute(handlers.seed(watched, 4), values), images)
+    found = trace(handlers.substitute(handlers.seed(model, 0), values), images)
+    objects = jnp.stack([found[f"y_{t}"]["value"] for t in range(3)])
+    for n in range(3):
+        on = jnp.broadcast_to((jnp.arange(3) <= n)[:, None], (3, 3))
+        mean = model.likelihood.mean(composed("over", objects, on))
+        np.testing.assert_allclose(residuals[n], images - mean, atol=1e-5)
+
+
+def overlapping(number, seed):
+    """Up to two squares, red and blue: one may hide a part of the other."""
+    random = np.random.default_rng(seed)
+    images = np.full((number, 24, 24, 3), 120, np.uint8)
+    for image, count in zip(images, random.integers(0, 3, number), strict=True):
+        top, left = random.integers(1, 14, 2)
+        for k in range(count):
+            y, x = np.clip((top, left) + k * random.integers(3, 6, 2), 0, 16)
+            image[y : y + 8, x : x + 8] = ((200, 30, 30), (30, 30, 200))[random.integers(2)]
+    return images
+
+
+def test_a_training_with_all_that_shows_its_results(tmp_path):
+    """On a grey background: objects are darker and brighter than it."""
+    images = overlapping(80, 0)
+    model = ModelConfig(
+        compose="over", background="mean", encoder_latent_size=4, predict_net=(8,),
+        encoder_net=(8,), decoder_net=(8,), embed_net=(8,),
+    )  # fmt: skip
+    air = AIR(2, object_size=8.0, steps=6, config=Config(model=model)).fit(images)
+    scenes = air.predict(images[:6])
+    assert scenes.reconstructions.shape == (6, 24, 24, 3) and scenes.windows.shape[-1] == 3
+    again = AIR.of(air.model, air.guide, second_look=True).predict(images[:2])
+    assert again.counts.shape == (2,)
+    air.save(tmp_path / "air")
+    again = AIR.load(tmp_path / "air").predict(images[:6])
+    np.testing.assert_array_equal(again.reconstructions, scenes.reconstructions)
+    assert presence_probs(air.model.config).shape == (2,)
+
+
+def test_pictures_of_any_size_are_read_with_sums():
+    config = Config(TrainConfig(), ModelConfig(compose="over"), pictures=PictureConfig(crop=24))
+    with pytest.raises(InputError, match="compose must be add with --crop"):
+        resolved(config, np.random.default_rng(0).integers(0, 256, (20, 24, 24)).astype(np.uint8))
