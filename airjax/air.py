@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,22 +214,27 @@ class AIR(TransformerMixin, BaseEstimator):
 
         Raises:
             InputError: if the picture is not an image, or has another size than the model's images
-                and the guide is not attend or the model has a background.
+                and the guide is not attend, the model has a background or objects hide others.
         """
-        image = self._picture(picture)
-        guide = self.guide
-        if isinstance(guide, AttendGuide) and guide.likelihood.background is None:
+        return next(self.find_each([picture]))
+
+    def find_each(self, pictures: Iterable[Any]) -> Iterator[Objects]:
+        """`find` of each picture: several are read at the same time, in bounded memory."""
+        guide, images = self.guide, map(self._picture, pictures)
+        if isinstance(guide, AttendGuide) and self.model.config.sums_on_black:
             if self.second_look:
                 rule = (
                     "must be off for pictures of any size: each object is compared with two anyway"
                 )
                 raise InputError("second_look", rule, self.second_look)
-            return blocks.find(self.model, guide, image)
-        if image.shape != self.model.config.image_shape:
-            rule = f"must have the model's size {self.model.config.image_shape}, as"
-            why = "its guide is not attend, or it has a background"
-            raise InputError("picture", f"{rule} {why}", image.shape)
-        return self.predict(image[None])[0]
+            yield from blocks.find_each(self.model, guide, images)
+            return
+        for image in images:
+            if image.shape != self.model.config.image_shape:
+                rule = f"must have the model's size {self.model.config.image_shape}, as"
+                why = "its guide is not attend, it has a background, or its objects hide others"
+                raise InputError("picture", f"{rule} {why}", image.shape)
+            yield self.predict(image[None])[0]
 
     def transform(self, X: Any) -> Float[np.ndarray, "N features"]:
         """Each image as T times (z_pres, z_where, z_what); 0 for absent objects."""

@@ -143,6 +143,11 @@ class ModelConfig:
         return self.image_shape if self.compose == "add" else (*self.image_size, self.channels + 1)
 
     @property
+    def sums_on_black(self) -> bool:
+        """Whether an image is the sum of its objects, so that pictures of any size can be read."""
+        return self.background == "none" and self.compose == "add"
+
+    @property
     def object_shape(self) -> tuple[int, ...]:
         """The shape of a window y_att that the decoder draws, with the channels of a canvas."""
         return (self.window_size, self.window_size, *self.canvas_shape[2:])

@@ -18,7 +18,7 @@ from scipy import stats
 from airjax.air import AIR
 from airjax.config import ModelConfig
 from airjax.errors import InputError
-from airjax.inference import blocks, looks, moves
+from airjax.inference import blocks, looks, moves, whole
 from airjax.inference.results import poisson_binomial
 from airjax.inference.slots import TOGETHER, Slots, State, added, cut, drawn, middles, start
 from airjax.inference.whole import Reader
@@ -102,6 +102,38 @@ def apart(number, shape, least, seed=0):
 
 def centres(objects):
     return (objects.window_boxes[:, :2] + objects.window_boxes[:, 2:]) / 2
+
+
+def test_several_pictures_are_read_at_the_same_time_in_their_order(monkeypatch):
+    model, guide = a_reader()
+    monkeypatch.setattr(blocks, "SIDE", 64)
+    shapes = [(50, 60), (150, 130), (64, 64), (20, 90), (100, 70)]
+    pictures = [a_picture(apart(8, shape, 8, seed=i), shape) for i, shape in enumerate(shapes)]
+    alone = [blocks.find(model, guide, picture) for picture in pictures]
+    monkeypatch.setattr(blocks, "cores", lambda: 3)
+    monkeypatch.setattr(blocks, "AHEAD", 1)
+    taken = []
+    together = blocks.find_each(model, guide, (taken.append(1) or each for each in pictures))
+    assert next(together).number == alone[0].number and len(taken) == 2  # no more than must be
+    for a, b in zip(alone[1:], together, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_what_has_changed_around_an_object():
+    """Only there are objects inferred again."""
+    reader = Reader(*a_reader())
+    picture = a_picture([(15, 15), (45, 15), (15, 45)], (60, 60))
+    image = jnp.pad(jnp.asarray(picture, jnp.float32) / 255, [(10, 21), (10, 21)])
+    state = reader.read(jnp.asarray(picture, jnp.float32) / 255, 32)
+    assert state.slots.on[:3].all() and not reader.changed(state, state.residual)[:3].any()
+    assert reader.changed(state, jnp.full_like(image, jnp.inf))[:3].all()
+    sd = float(reader.model.likelihood.sd)
+    at = np.asarray(state.slots.corner + (middles(state.slots.seen.where)[:, ::-1] + 1) * 10.5)[:3]
+    second = np.linalg.norm(at - [10 + 15, 10 + 45], axis=1).argmin()  # row, column of the block
+    for size, expected in ((0.9, []), (1.1, [second])):
+        before = state.residual.at[10 + 15, 10 + 45].add(size * whole.UNCHANGED * sd)
+        assert np.flatnonzero(reader.changed(state, before)[:3]).tolist() == expected
 
 
 @pytest.mark.parametrize(("shape", "number"), [((60, 90), 12), ((300, 280), 150), ((9, 14), 1)])
@@ -205,6 +237,7 @@ def test_the_residual_is_the_image_less_all_objects(read_by_chance, step):
     if step != "search":
         take = getattr(moves if step in ("split", "drop") else Reader, step)
         args = (state,) if step == "prune" else (image, state)
+        args += (state.slots.on,) if step in ("sweep", "split") else ()
         state = eqx.filter_jit(take)(reader, *args)
     assert isinstance(state, State)
     rest = image - on_canvas(state, image.shape)
@@ -254,7 +287,7 @@ def test_a_sweep_raises_the_worth_of_objects_that_are_alone():
     before = float(state.slots.worth[0])
     after = [before]
     for _ in range(3):
-        state = reader.sweep(image, state)
+        state = reader.sweep(image, state, state.slots.on)
         after.append(float(state.slots.worth[0]))
     assert all(b >= a - 1e-3 for a, b in itertools.pairwise(after))
 
@@ -276,7 +309,8 @@ def test_one_object_over_two_becomes_two():
     reader = Reader(model, guide)
     image = jnp.asarray(a_picture([(16, 20), (23, 20)], (40, 40)) / 255.0)
     image = jnp.pad(image, [(10, 21), (10, 21)])
-    state = moves.split(reader, image, placed(reader, image, [(19, 20)]))
+    state = placed(reader, image, [(19, 20)])
+    state = moves.split(reader, image, state, state.slots.on)
     assert int(state.slots.on.sum()) == 2
     x = (middles(state.slots.seen.where)[:2, 0] + 1) * 10.5 + state.slots.corner[:2, 1] - 10
     np.testing.assert_allclose(np.sort(x), [16, 23], atol=1.5)
@@ -305,14 +339,14 @@ def test_one_of_three_objects_over_two_is_removed():
     state = moves.drop(reader, image, state)
     assert int(state.slots.on.sum()) == 2
     for _ in range(3):
-        state = reader.sweep(image, state)
+        state = reader.sweep(image, state, state.slots.on)
     x = (middles(state.slots.seen.where)[:3, 0] + 1) * 10.5 + state.slots.corner[:3, 1] - 10
     np.testing.assert_allclose(np.sort(x[state.slots.on[:3]]), [16, 24], atol=1)
 
 
 def test_those_that_are_close_are_never_updated_together(read_by_chance):
     reader, _, _, state = read_by_chance
-    turns = np.asarray(reader.turns(state))
+    turns = np.asarray(reader.turns(state, state.slots.on))
     on = np.asarray(state.slots.on)
     half = np.array(reader.patch) / 2
     at = np.asarray(state.slots.corner + (middles(state.slots.seen.where)[:, ::-1] + 1) * half)

@@ -1,5 +1,6 @@
 """Trainings in crops begin anew on crops without the objects that their border cuts."""
 
+import itertools
 import signal
 from dataclasses import replace
 
@@ -72,7 +73,7 @@ def known(monkeypatch):
     patches[:, 9:12, 9:12] = spot
     none = np.zeros((len(SPOTS), 0))
     found = Objects(boxes, boxes, np.ones(len(SPOTS)), none, none, np.ones(1))
-    monkeypatch.setattr(whole_objects, "find", lambda *_: found)
+    monkeypatch.setattr(whole_objects, "find_each", lambda *_: itertools.repeat(found))
     monkeypatch.setattr(whole_objects, "drawn", lambda *_: (SPOTS - 9, patches))
     image = np.zeros((50, 50), np.uint8)
     for y, x in SPOTS:

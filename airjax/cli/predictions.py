@@ -231,10 +231,6 @@ def found_in(
     air: AIR, images: Iterator[ReadImage], any_size: bool
 ) -> Iterator[tuple[ReadImage, Objects]]:
     """The objects in each of these images, with boxes in pixels of the image."""
-    if any_size:
-        for read in images:
-            yield read, air.find(read.image)
-        return
     ahead: list[ReadImage] = []  # the reader is ahead of the results
 
     def pixels() -> Iterator[np.ndarray]:
@@ -242,6 +238,10 @@ def found_in(
             ahead.append(read)
             yield read.image
 
+    if any_size:
+        for objects in air.find_each(pixels()):
+            yield ahead.pop(0), objects
+        return
     for scenes in air.predict_batches(pixels(), AHEAD):
         for objects in scenes:
             yield ahead.pop(0), objects

@@ -6,7 +6,12 @@ between them, and nothing has to be merged.
 """
 
 import math
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -29,7 +34,24 @@ SIDE = 256  # of a block, in pixels
 MARGIN = 2.0  # in windows
 NEAREST = 0.7  # least distance of objects that there is room for, in windows
 ROOM = 4096  # objects of a block, at most
+AHEAD = 4  # blocks for each core that may wait
 SOFT = 15.0  # nats of worth that are worth one of log-odds: errors of close pixels are alike
+
+
+class Block(NamedTuple):
+    """A part of a picture.
+
+    Attributes:
+        image: ``[SIDE, SIDE]`` or ``[SIDE, SIDE, C]``, padded with black.
+        corner: its top and left pixel in the picture.
+        low: the first row and column of the picture that the block owns.
+        high: those after the last.
+    """
+
+    image: UInt8[np.ndarray, "B B *C"]
+    corner: tuple[int, int]
+    low: tuple[float, float]
+    high: tuple[float, float]
 
 
 def find(model: Model, guide: AttendGuide, picture: UInt8[np.ndarray, "H W *C"]) -> Objects:
@@ -40,27 +62,74 @@ def find(model: Model, guide: AttendGuide, picture: UInt8[np.ndarray, "H W *C"])
     least one half are objects. The count has the distribution of independent objects, and also
     takes account of those that were removed.
     """
-    reader, shape = Reader(model, guide), picture.shape[:2]
+    return next(find_each(model, guide, [picture]))
+
+
+def find_each(
+    model: Model, guide: AttendGuide, pictures: Iterable[UInt8[np.ndarray, "H W *C"]]
+) -> Iterator[Objects]:
+    """`find` of each picture, in bounded memory. On a CPU, as many blocks are read at the same time
+    as there are cores: one alone does not keep them busy."""
+    reader = Reader(model, guide)
     room = min(ROOM, math.ceil((SIDE / (NEAREST * reader.side)) ** 2 / TOGETHER) * TOGETHER)
-    margin = round(MARGIN * reader.side)
-    axes = [_parts(length, SIDE, margin) for length in shape]
-    found, full = list[Objects](), 0
-    for top, *rows in axes[0]:
-        for left, *columns in axes[1]:
+    workers = (cores() or 1) if jax.default_backend() == "cpu" else 1
+    is_first, waiting = True, deque[list[Future[tuple[Objects, bool]]]]()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for picture in pictures:
+                first, *others = blocks_of(picture, round(MARGIN * reader.side))
+                parts = [pool.submit(_objects_of, reader, room, first)]
+                if is_first:
+                    parts[0].result()  # compiles once, not in each thread
+                    is_first = False
+                parts += [pool.submit(_objects_of, reader, room, each) for each in others]
+                waiting.append(parts)
+                while sum(map(len, waiting)) > AHEAD * workers:
+                    yield _joined([each.result() for each in waiting.popleft()], room)
+            while waiting:
+                yield _joined([each.result() for each in waiting.popleft()], room)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def cores() -> int | None:
+    """The number of cores that the process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count()
+
+
+def blocks_of(picture: UInt8[np.ndarray, "H W *C"], margin: int) -> list[Block]:
+    """The blocks of a picture, which overlap by twice the margin at least."""
+    rows, columns = (_parts(length, SIDE, margin) for length in picture.shape[:2])
+    found = list[Block]()
+    for top, low, high in rows:
+        for left, first, last in columns:
             part = picture[top : top + SIDE, left : left + SIDE]
             missing = [(0, SIDE - n) for n in part.shape[:2]] + [(0, 0)] * (part.ndim - 2)
-            with in_32_bits():
-                read, boxes, used = _read(reader, jnp.asarray(np.pad(part, missing)), room)
-                read, boxes = jax.tree.map(lambda x, n=int(used): np.asarray(x)[:n], (read, boxes))
-            full += int(used) == room
-            objects = _objects(read, boxes, (top, left))
-            centre = (objects.window_boxes[:, :2] + objects.window_boxes[:, 2:])[:, ::-1] / 2
-            owned = ((centre >= [rows[0], columns[0]]) & (centre < [rows[1], columns[1]])).all(1)
-            found.append(_some(objects, np.flatnonzero(owned & read.on)))
+            found.append(Block(np.pad(part, missing), (top, left), (low, first), (high, last)))
+    return found
+
+
+def _objects_of(reader: Reader, room: int, block: Block) -> tuple[Objects, bool]:
+    """The objects of a block, and whether there is no room for more."""
+    with in_32_bits():
+        read, boxes, used = _read(reader, jnp.asarray(block.image), room)
+        read, boxes = jax.tree.map(lambda x, n=int(used): np.asarray(x)[:n], (read, boxes))
+    objects = _objects(read, boxes, block.corner)
+    centre = (objects.window_boxes[:, :2] + objects.window_boxes[:, 2:])[:, ::-1] / 2
+    owned = ((centre >= block.low) & (centre < block.high)).all(1)
+    return _some(objects, np.flatnonzero(owned & read.on)), int(used) == room
+
+
+def _joined(parts: list[tuple[Objects, bool]], room: int) -> Objects:
+    """The objects of the blocks of a picture."""
+    full = sum(is_full for _, is_full in parts)
     if full:
         report(f"{full} parts of a picture have {room} objects or more; not all were counted",
                to_stderr=True)  # fmt: skip
-    together = jax.tree.map(lambda *each: np.concatenate(each), *found)
+    together = jax.tree.map(lambda *each: np.concatenate(each), *(objects for objects, _ in parts))
     boxes = together.tight_boxes
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
     return _some(together, order)._replace(count_probs=poisson_binomial(together.scores))

@@ -32,7 +32,7 @@ APART = 0.8  # half the distance at which two objects are tried, in standard dev
 REACH = 1.2  # side of the region whose shape says where two objects may be, in windows
 ROUNDS = 3  # in which they are inferred
 BESIDE = 2  # objects at most that are inferred again with a change
-SLACK = 25.0  # nats that a change may lose until those beside are inferred again: one object
+SLACK = 10.0  # nats that a change may lose until those beside are inferred again: one object
 INVOLVED = 3.0  # windows; nearer changes are not made at the same time
 
 
@@ -52,8 +52,10 @@ class Beside(NamedTuple):
     near: Bool[Array, " K"]
 
 
-def split(reader: Looks, image: Float[Array, "H W *C"], state: State) -> State:
-    """Each object that is better explained as two becomes two."""
+def split(
+    reader: Looks, image: Float[Array, "H W *C"], state: State, which: Bool[Array, " M"]
+) -> State:
+    """Each of these objects that is better explained as two becomes two."""
 
     def first(mine: Int[Array, " K"]) -> Float[Array, "K n"]:
         old, others = state.chunk(mine, reader.patch)
@@ -66,7 +68,7 @@ def split(reader: Looks, image: Float[Array, "H W *C"], state: State) -> State:
         gain = explained(reader, others, [a, b], []) - reader.worth(others, old.seen)
         return jnp.concatenate([gain[:, None], a.where, b.where], axis=1)
 
-    found = of_all(state, first)
+    found = of_these(state, which, first)
     gain, where = found[:, 0], found[:, 1:]
 
     def one(mine: Int[Array, " K"], state: State) -> State:
@@ -111,7 +113,7 @@ def drop(reader: Looks, image: Float[Array, "H W *C"], state: State) -> State:
         old, _ = state.chunk(mine, reader.patch)
         return state.with_chunk(mine, old, old._replace(on=old.on & ~gone))
 
-    return promising(state, of_all(state, first)[:, 0], one)
+    return promising(state, of_these(state, state.slots.on, first)[:, 0], one)
 
 
 def around(
@@ -123,19 +125,30 @@ def around(
     return old, images, others, beside(reader, state, mine, number)
 
 
-def of_all(
-    state: State, infer: Callable[[Int[Array, " K"]], Float[Array, "K n"]]
+def of_these(
+    state: State,
+    which: Bool[Array, " M"],
+    infer: Callable[[Int[Array, " K"]], Float[Array, "K n"]],
 ) -> Float[Array, "M n"]:
-    """What is inferred of each object, given the index of some."""
+    """What is inferred of each of these objects, given the index of some; of others, minus
+    infinity."""
     shape = jax.eval_shape(infer, jnp.arange(TOGETHER)).shape
+    index, number = in_order(state, which)
 
     def some(i: Int[Array, ""], found: Float[Array, "M n"]) -> Float[Array, "M n"]:
-        return jax.lax.dynamic_update_slice_in_dim(
-            found, infer(i * TOGETHER + jnp.arange(TOGETHER)), i * TOGETHER, 0
-        )
+        mine = jax.lax.dynamic_slice_in_dim(index, i * TOGETHER, TOGETHER)
+        return found.at[mine].set(infer(mine), mode="drop")
 
-    found = jnp.zeros((state.room, *shape[1:]))
-    return jax.lax.fori_loop(0, chunks(state.used), some, found)
+    found = jnp.full((state.room, *shape[1:]), -jnp.inf)
+    return jax.lax.fori_loop(0, chunks(number), some, found)
+
+
+def in_order(state: State, which: Bool[Array, " M"]) -> tuple[Int[Array, " M"], Int[Array, ""]]:
+    """The index of those of these objects that are on, then M; and their number."""
+    which = which & state.slots.on
+    number = which.sum()
+    index = jnp.where(jnp.arange(state.room) < number, jnp.argsort(~which), state.room)
+    return index, number
 
 
 def promising(
@@ -143,9 +156,7 @@ def promising(
 ) -> State:
     """Tries a change of the objects that lose little by it before those beside them have been
     inferred again."""
-    tried = state.slots.on & (gain > -SLACK)
-    number = tried.sum()
-    index = jnp.where(jnp.arange(state.room) < number, jnp.argsort(~tried), state.room)
+    index, number = in_order(state, gain > -SLACK)
 
     def some(i: Int[Array, ""], state: State) -> State:
         return change(jax.lax.dynamic_slice_in_dim(index, i * TOGETHER, TOGETHER), state)

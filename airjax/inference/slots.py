@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-TOGETHER = 32  # objects that are inferred at the same time
+TOGETHER = 16  # objects that are inferred at the same time
 
 
 class Seen(NamedTuple):

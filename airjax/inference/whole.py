@@ -25,7 +25,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from airjax.inference.looks import Looks, Patches
 from airjax.inference.moves import drop, split
@@ -44,6 +44,7 @@ from airjax.programs.spatial import pixel_centres
 
 PASSES = 2
 FINE = 8  # places are found to this part of a window's side
+UNCHANGED = 0.2  # standard deviations of a pixel
 FAINT = 0.02  # least mean intensity under a window of places that are looked at
 ROUNDS = 1000  # of a search, at most
 
@@ -64,14 +65,36 @@ class Reader(Looks):
         image = jnp.pad(block, padding)
         state = start(image, room, self.model.config.encoder_latent_size, self.patch)
 
-        def one_pass(i: Int[Array, ""], state: State) -> State:
+        def one_pass(i: Int[Array, ""], carry: tuple) -> tuple:
+            state, (swept, splitted) = carry
             size = block.shape[0], block.shape[1]
-            state = self.sweep(image, self.search(image, size, state, i == 0))
-            state = self.sweep(image, split(self, image, state))
-            state = self.sweep(image, drop(self, image, state))
-            return self.prune(state)
+            state = self.search(image, size, state, i == 0)
+            state, swept = self.sweep(image, state, self.changed(state, swept)), state.residual
+            which, splitted = self.changed(state, splitted), state.residual
+            state = split(self, image, state, which)
+            state, swept = self.sweep(image, state, self.changed(state, swept)), state.residual
+            state = drop(self, image, state)
+            state, swept = self.sweep(image, state, self.changed(state, swept)), state.residual
+            return self.prune(state), (swept, splitted)
 
-        return jax.lax.fori_loop(0, PASSES, one_pass, state)
+        other = jnp.full_like(image, jnp.inf)  # all has changed
+        return jax.lax.fori_loop(0, PASSES, one_pass, (state, (other, other)))[0]
+
+    def changed(self, state: State, before: Float[Array, "H W *C"]) -> Bool[Array, " M"]:
+        """Objects around which, within a window, the residual is not what it was."""
+        change = jnp.abs(state.residual - before) > UNCHANGED * self.model.likelihood.sd
+        change = change.any(-1) if change.ndim == 3 else change
+        q = max(1, round(self.side / 2))
+        height, width = (-(-n // q) for n in change.shape)
+        change = jnp.pad(
+            change, [(0, height * q - change.shape[0]), (0, width * q - change.shape[1])]
+        )
+        cells = change.reshape(height, q, width, q).any((1, 3))
+        near = jax.lax.reduce_window(cells, False, jax.lax.bitwise_or, (5, 5), (1, 1), "SAME")
+        half = jnp.array(self.patch, jnp.float32) / 2
+        at = state.slots.corner + (middles(state.slots.seen.where)[:, ::-1] + 1) * half
+        row, column = jnp.clip((at / q).astype(int), 0, jnp.array([height, width]) - 1).T
+        return near[row, column]
 
     def search(
         self, image: Float[Array, "H W *C"], size: tuple[int, int], state: State, first: Array
@@ -129,8 +152,8 @@ class Reader(Looks):
         pixel = jnp.stack([row, column], axis=-1) * q + q // 2
         return best > 0, jnp.minimum(pixel, jnp.array(size) - 1)
 
-    def sweep(self, image: Float[Array, "H W *C"], state: State) -> State:
-        """Each object is inferred again in the residual of the others."""
+    def sweep(self, image: Float[Array, "H W *C"], state: State, which: Bool[Array, " M"]) -> State:
+        """Each of these objects is inferred again in the residual of the others."""
 
         def again(old: Slots, others: Patches) -> Slots:
             place = jnp.clip(middles(old.seen.where), -0.6, 0.6)
@@ -140,7 +163,7 @@ class Reader(Looks):
             seen = jax.tree.map(better, seen, old.seen)
             return Slots(old.corner, seen, better(after, before), old.on)
 
-        return self.in_turn(state, again)
+        return self.in_turn(state, which, again)
 
     def prune(self, state: State) -> State:
         """Removes objects that do not raise the evidence."""
@@ -149,14 +172,16 @@ class Reader(Looks):
             worth = self.worth(others, old.seen)
             return old._replace(worth=worth, on=old.on & (worth > 0))
 
-        return self.in_turn(state, checked)
+        return self.in_turn(state, state.slots.on, checked)
 
-    def in_turn(self, state: State, update: Callable[[Slots, Array], Slots]) -> State:
-        """Updates slots given the residual of all others, many at a time but none together with
-        one that is close."""
-        turns = jnp.where(state.slots.on, self.turns(state), state.room)
-        order = jnp.argsort(turns)
-        number = state.slots.on.sum()
+    def in_turn(
+        self, state: State, which: Bool[Array, " M"], update: Callable[[Slots, Array], Slots]
+    ) -> State:
+        """Updates these slots given the residual of all others, many at a time but none together
+        with one that is close."""
+        which = which & state.slots.on
+        turns = jnp.where(which, self.turns(state, which), state.room)
+        order, number = jnp.argsort(turns), which.sum()
 
         def some(carry: tuple) -> tuple:
             start, state = carry
@@ -172,11 +197,11 @@ class Reader(Looks):
 
         return jax.lax.while_loop(unfinished, some, (jnp.array(0), state))[1]
 
-    def turns(self, state: State) -> Int[Array, " M"]:
-        """When each object is updated: after all earlier ones that are close to it."""
+    def turns(self, state: State, which: Bool[Array, " M"]) -> Int[Array, " M"]:
+        """When each of these objects is updated: after all earlier ones that are close to it."""
         half = jnp.array(self.patch, jnp.float32) / 2
         at = state.slots.corner + (middles(state.slots.seen.where)[:, ::-1] + 1) * half
-        at = jnp.where(state.slots.on[:, None], at, jnp.inf)
+        at = jnp.where(which[:, None], at, jnp.inf)
 
         def one(i: Int[Array, ""], turns: Int[Array, " M"]) -> Int[Array, " M"]:
             mine = jax.lax.dynamic_slice_in_dim(at, i * TOGETHER, TOGETHER)

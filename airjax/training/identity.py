@@ -13,6 +13,7 @@ from jaxlib.version import __version__ as jaxlib_version
 
 import airjax
 from airjax.data.dataset import Dataset
+from airjax.inference.blocks import cores
 
 # where compiled programs are kept does not change them
 WITHOUT_EFFECT = re.compile("CACHE|_PERSISTENT_|_LOG")
@@ -34,15 +35,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "backend": jax.default_backend(),
-        "cores": _cores(),
+        "cores": cores(),  # XLA divides work by it
     }
     names = sorted(name for name in os.environ if name.startswith(("JAX_", "XLA_")))
     return found | {name: os.environ[name] for name in names if not WITHOUT_EFFECT.search(name)}
-
-
-def _cores() -> int | None:
-    """The number of cores that the process may use; XLA divides work by it."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count()

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 
 from airjax.config import Config
 from airjax.data.crops import Region
-from airjax.inference.blocks import drawn, find
+from airjax.inference.blocks import drawn, find_each
 from airjax.programs.guide import AttendGuide, Guide
 from airjax.programs.model import Model
 
@@ -52,10 +52,11 @@ def crops_of_whole_objects(
     weights = np.cumsum([region.weight for region in regions])
     ends = np.round(number * weights / weights[-1]).astype(int)
     crops = list[np.ndarray]()
+    found = find_each(model, guide, (region.image for region in regions))
     for region, end in zip(regions, ends.tolist(), strict=True):
         if stopped():
             return None
-        objects = find(model, guide, region.image)
+        objects = next(found)
         corners, y = drawn(model, objects)
         boxes = _within(objects.tight_boxes, region)
         margin = round(side / model.config.scale_prior_mean)
