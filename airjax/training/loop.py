@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from airjax.config import Config
@@ -214,7 +213,7 @@ def _use_whole_objects(
     number = len(trainer.images)
     crops = crops_of_whole_objects(*record.draft(), regions, number, interrupt.arrived)
     if crops is not None:
-        trainer.images = jnp.asarray(crops)
+        trainer.use(*crops)
     return crops is not None
 
 

@@ -112,9 +112,22 @@ class Trainer:
         zero = jnp.array(0)
         return TrainState(svi, zero, zero, jnp.array(0.0), zero)
 
-    def prior(self, step: ArrayLike) -> Float[Array, " T"]:
-        """The prior's p_t at a step of training."""
-        return presence_probs(self.config.model, annealed(self.config, step))
+    def use(self, images: UInt8[np.ndarray, "N H W *C"], most: int) -> None:
+        """Trains on other images of the same shape from here on, with at most ``most`` steps of the
+        programs; for programs whose networks do not depend on that (the guide attend)."""
+        self.images = jnp.asarray(images)
+        steps = min(most, self.config.model.model_steps)
+        few = dataclasses.replace(self.config.model, model_steps=steps)
+        model = dataclasses.replace(self.model, config=few)
+        guide = dataclasses.replace(self.guide, config=few)
+        constrain_fn = self.svi.constrain_fn
+        self.svi = SVI(model, guide, self.svi.optim, self.svi.loss)
+        self.svi.constrain_fn = constrain_fn
+
+    def prior(self, step: ArrayLike, config: ModelConfig | None = None) -> Float[Array, " T"]:
+        """The prior's p_t at a step of training, for programs of this config (default: the
+        run's)."""
+        return presence_probs(config or self.config.model, annealed(self.config, step))
 
     def step(
         self, state: TrainState, images: UInt8[Array, "N H W *C"]
@@ -126,7 +139,7 @@ class Trainer:
         svi, loss = self.svi.update(
             state.svi._replace(rng_key=noise),
             to_unit(images[rows]),
-            z_pres_prior=self.prior(state.step),
+            z_pres_prior=self.prior(state.step, self.svi.model.config),
             exploration=exploration(self.config, state.step, self.draft),
         )
         return state._replace(svi=svi, step=state.step + 1), -loss / size
@@ -177,7 +190,8 @@ class Trainer:
         config = dataclasses.replace(self.config, train=config)
         likelihood = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self.model.likelihood)]
         code = described(type(self)), described(self.svi.loss)
-        chunk = traced(self.chunk, args, (state, True), *code, config, self.draft, likelihood)
+        draft = self.draft, self.svi.model.config.model_steps
+        chunk = traced(self.chunk, args, (state, True), *code, config, draft, likelihood)
         lowered = jax.jit(chunk).lower(*args)
         try:
             return lowered.compile(compiler_options=FEWER_COPIES)
@@ -253,7 +267,7 @@ class Trainer:
                 if begun is None:
                     yield state, None
                     return
-                state = begun
+                state, advance = begun, Chunks(self, begun)
             end = self.draft if step < self.draft else train.num_steps
             end, first = min(end, *(next_multiple(step, n) for n in every)), step
             begin = time.perf_counter()
