@@ -37,7 +37,7 @@ GROUPS = {
     ),
     "model": (
         "The generative model, its priors, and the guide.",
-        "guide", "likelihood_sd", "z_pres_prior", "scale_prior_mean", "scale_prior_sd",
+        "guide", "compose", "likelihood_sd", "z_pres_prior", "scale_prior_mean", "scale_prior_sd",
         "pos_prior_mean", "pos_prior_sd",
     ),
     "network": (

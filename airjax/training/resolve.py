@@ -85,7 +85,7 @@ def resolved(
             rule = "must be attend with --crop: other guides read images of one size"
             raise InputError("guide", rule, model.guide)
         if model.compose != "add":
-            rule = "must be add with --crop: pictures of any size are read with sums"
+            rule = "must be add with crops, which are read as sums; --crop 0 trains on whole images"
             raise InputError("compose", rule, model.compose)
         if model.background != "none":
             rule = "must be none, local or lines with --crop: others have the size of the images"
