@@ -171,6 +171,6 @@ def test_pictures_of_any_size_are_read_with_sums():
     config = Config(TrainConfig(), ModelConfig(compose="over"), pictures=PictureConfig(crop=24))
     with pytest.raises(
         InputError,
-        match="compose must be add with crops, .* --crop 0 trains on whole images, got over",
+        match=r"compose must be add with crops, .* --crop 0 trains on whole images, got over",
     ):
         resolved(config, np.random.default_rng(0).integers(0, 256, (20, 24, 24)).astype(np.uint8))
