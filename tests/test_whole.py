@@ -104,17 +104,6 @@ def centres(objects):
     return (objects.window_boxes[:, :2] + objects.window_boxes[:, 2:]) / 2
 
 
-def test_scores_compare_objects_with_a_typical_one():
-    worth = np.array([1000.0, 900, 1100, 5, 15, 0.5])  # typical: 1,000
-    scores = blocks.scores_of(worth)
-    assert (np.argsort(scores) == np.argsort(worth)).all()
-    assert (scores[:3] > 0.99).all()
-    assert scores[3] == pytest.approx(0.5)  # a two hundredth of it
-    assert scores[4] == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-6) and scores[5] < 0.1
-    assert blocks.scores_of(worth[3:4])[0] == pytest.approx(1 / (1 + math.exp(-1 / 3)), abs=1e-6)
-    assert len(blocks.scores_of(np.zeros(0))) == 0
-
-
 def test_several_pictures_are_read_at_the_same_time_in_their_order(monkeypatch):
     model, guide = a_reader()
     monkeypatch.setattr(blocks, "SIDE", 64)

@@ -35,7 +35,6 @@ MARGIN = 2.0  # in windows
 NEAREST = 0.7  # least distance of objects that there is room for, in windows
 ROOM = 4096  # objects of a block, at most
 AHEAD = 4  # blocks for each core that may wait
-LEAST = 0.005  # of a typical object
 SOFT = 15.0  # nats of worth that are worth one of log-odds: errors of close pixels are alike
 
 
@@ -59,9 +58,8 @@ def find(model: Model, guide: AttendGuide, picture: UInt8[np.ndarray, "H W *C"])
     """The objects of one picture, ordered by its rows.
 
     ``z_where`` of each is in its patch: a square of the size of the model's images around the place
-    where it was found. Scores are made of what each object is worth (`Slots.worth`), also beside a
-    typical object of the picture; those of at least one half are objects. The count has the
-    distribution of independent objects, and also takes account of those below one half.
+    where it was found. Scores are made of what each object is worth (`Slots.worth`); those of at
+    least one half are objects. The count has the distribution of independent objects.
     """
     return next(find_each(model, guide, [picture]))
 
@@ -131,29 +129,9 @@ def _joined(parts: list[tuple[Objects, bool]], room: int) -> Objects:
         report(f"{full} parts of a picture have {room} objects or more; not all were counted",
                to_stderr=True)  # fmt: skip
     together = jax.tree.map(lambda *each: np.concatenate(each), *(objects for objects, _ in parts))
-    scores = scores_of(together.scores)
     boxes = together.tight_boxes
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
-    order = order[scores[order] >= 0.5]
-    objects = _some(together._replace(scores=scores), order)
-    return objects._replace(count_probs=poisson_binomial(scores))
-
-
-def scores_of(worth: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The scores of the objects of a picture, in [0, 1]; one half if an object is worth nothing, or
-    ``LEAST`` of a typical object: what explains less is as likely a part of an object that the
-    model does not draw well. Half of all that is explained, is explained by objects that are worth
-    at least as much as the typical one.
-
-    Args:
-        worth: of each object in nats, above 0.
-    """
-    if len(worth) == 0:
-        return worth
-    ordered = np.sort(worth)
-    total = np.cumsum(ordered)
-    typical = ordered[np.searchsorted(total, total[-1] / 2)]
-    return np.minimum(expit(worth / SOFT), worth / (worth + LEAST * typical)).astype(np.float32)
+    return _some(together, order)._replace(count_probs=poisson_binomial(together.scores))
 
 
 def drawn(
@@ -206,13 +184,12 @@ def _read(
 
 
 def _objects(read: Slots, boxes: np.ndarray, corner: tuple[int, int]) -> Objects:
-    """The objects of slots, also of those that are off, with boxes in pixels of the picture, and
-    what they are worth as their scores."""
+    """The objects of slots, also of those that are off, with boxes in pixels of the picture."""
     shift = np.array([corner[1], corner[0]] * 2, np.float32)
     tight, windows = np.moveaxis(boxes + shift, 1, 0)
-    worth = np.asarray(read.worth)
+    scores = expit(np.asarray(read.worth) / SOFT).astype(np.float32)
     where, what = np.asarray(read.seen.where), np.asarray(read.seen.what)
-    return Objects(tight, windows, worth, where, what, np.ones(1, np.float32))
+    return Objects(tight, windows, scores, where, what, np.ones(1, np.float32))
 
 
 def _some(objects: Objects, rows: np.ndarray) -> Objects:
