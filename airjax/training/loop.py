@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -163,14 +164,7 @@ def _attempt(
         if left > LONG:
             report(f"training will take about {duration(left)}; {faster(config)}")
 
-    def anew(state: TrainState) -> TrainState | None:
-        record.keep_draft(*trainer.programs(state))
-        report(f"step {int(state.step)}: the training begins anew, on crops without the objects "
-               "that their border cuts")  # fmt: skip
-        if not _use_whole_objects(trainer, regions, record, interrupt):
-            return None
-        return trainer.init()._replace(step=state.step, skipped_steps=state.skipped_steps)
-
+    anew = partial(_begin_anew, trainer, regions, record, report, interrupt)
     drafted = int(state.step) > trainer.draft > 0
     if drafted and not _use_whole_objects(trainer, regions, record, interrupt):
         return Outcome(trainer, state, collapsed, False, interrupt.signum, False)
@@ -204,6 +198,24 @@ def _attempt(
     restarting = restarting and not ended
     complete = int(state.step) == steps and not restarting
     return Outcome(trainer, state, collapsed, restarting, interrupt.signum, complete)
+
+
+def _begin_anew(
+    trainer: Trainer,
+    regions: Sequence[Region],
+    record: Record,
+    report: Callable[[str], None],
+    interrupt: Interrupt,
+    state: TrainState,
+) -> TrainState | None:
+    """The state before the first step on crops of whole objects, from that at the end of the
+    draft; None if a signal arrived."""
+    record.keep_draft(*trainer.programs(state))
+    report(f"step {int(state.step)}: the training begins anew, on crops without the objects that "
+           "their border cuts")  # fmt: skip
+    if not _use_whole_objects(trainer, regions, record, interrupt):
+        return None
+    return trainer.init()._replace(step=state.step, skipped_steps=state.skipped_steps)
 
 
 def _use_whole_objects(

@@ -2,9 +2,9 @@
 
 ``config.json``, ``data.json`` (fingerprints of the images), ``environment.json`` (versions and
 settings that the last bits depend on), ``metrics.jsonl`` (a row for each chunk of steps, see
-`airjax.training.trainer`), ``checkpoints/``, ``restarts.json`` (trainings that collapsed),
-``model/``, ``figures/``, ``health.json`` (see `airjax.training.health`), ``evaluation.json``,
-``tensorboard/`` on request.
+`airjax.training.trainer`), ``checkpoints/`` (and the draft of a training in crops),
+``restarts.json`` (trainings that collapsed), ``model/``, ``figures/``, ``health.json`` (see
+`airjax.training.health`), ``evaluation.json``, ``tensorboard/`` on request.
 """
 
 import contextlib
