@@ -32,7 +32,7 @@ APART = 0.8  # half the distance at which two objects are tried, in standard dev
 REACH = 1.2  # side of the region whose shape says where two objects may be, in windows
 ROUNDS = 3  # in which they are inferred
 BESIDE = 2  # objects at most that are inferred again with a change
-SLACK = 10.0  # nats that a change may lose until those beside are inferred again: one object
+SLACK = 25.0  # nats that a change may lose until those beside are inferred again
 INVOLVED = 3.0  # windows; nearer changes are not made at the same time
 
 
