@@ -1,5 +1,6 @@
 """The same images have the same settings, whoever trains on them."""
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from test_decode import scene
 from test_survey import folder_of, haze
 
 from airjax.air import AIR
+from airjax.cli.main import main
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.data import DATASETS
 from airjax.data.inputs import images_of
@@ -16,6 +18,7 @@ from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
 from airjax.training.resolve import resolved
+from airjax.training.runs import Run
 from airjax.training.session import Session
 
 
@@ -106,6 +109,14 @@ def test_a_folder_is_the_same_for_air_and_the_command_line(size, tmp_path):
     assert AIR(2, object_size=size)._resolved(images, seen)[0].model.model_steps == 2
     three = Session.begin(path, out=tmp_path / "three", object_size=size, max_objects=3)
     assert three.run.config.model.model_steps == 3
+    assert begun.model.z_pres_prior == 0.1 and begun.model.encoder_latent_size != 50
+    flags = f"train {path} --out {tmp_path}/kept --z-pres-prior 0.01 --encoder-latent-size 50"
+    with pytest.MonkeyPatch.context() as patch:  # given, although they are the defaults
+        patch.setattr(Session, "train", lambda *_, **__: signal.SIGTERM)  # stopped at once
+        with pytest.raises(SystemExit):
+            main(f"{flags} --object-size {size or 'auto'}".split())
+    kept = Run.open(tmp_path / "kept").config.model
+    assert kept.z_pres_prior == 0.01 and kept.encoder_latent_size == 50
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,13 @@ ALIASES = {
 }
 METAVARS = {"likelihood_sd": "FLOAT|auto|learned", "steps": "INT", "learning_rate": "FLOAT",
             "crop": "INT", "size": "HxW", "scale": "FLOAT|picture",
-            "model_steps": "INT", "channel": "NAME|N"}  # fmt: skip
-DECIDED = {"model_steps": "(default: as many as pictures show, at most 10; otherwise 3)"}
+            "model_steps": "INT", "z_pres_prior": "FLOAT", "encoder_latent_size": "INT",
+            "channel": "NAME|N"}  # fmt: skip
+DECIDED = {  # settings that are decided where they are not given, even as their default
+    "model_steps": "(default: as many as pictures show, at most 10; otherwise 3)",
+    "z_pres_prior": "(default: 0.1 in crops of pictures, otherwise 0.01)",
+    "encoder_latent_size": "(default: 8 to 50 in crops, by the detail of objects; otherwise 50)",
+}
 SCENE_METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", tuple[int, ...]: "INT [INT ...]",
                                   tuple[float, ...]: "FLOAT [FLOAT ...]"}  # fmt: skip
 FIRST = (
@@ -87,16 +92,28 @@ def config_of(flags: Any, base: Config) -> Config:
     Raises:
         InputError: if a setting breaks a rule.
     """
-    values = {name: getattr(flags, name) for name in FIRST}
-    if values["model_steps"] is None:  # decided from the data
-        values["model_steps"] = base.model.model_steps
-    for name, (_, *settings) in GROUPS.items():
-        values |= {setting: getattr(getattr(flags, name), setting) for setting in settings}
+    values = _values(flags)
+    for name in DECIDED:
+        values[name] = getattr(base.model, name) if values[name] is None else values[name]
     parts: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         parts.setdefault(PART_OF[name], {})[name] = value
     changed = {k: dataclasses.replace(getattr(base, k), **v) for k, v in parts.items()}
     return dataclasses.replace(base, **changed)
+
+
+def given(flags: Any) -> frozenset[str]:
+    """Those settings in ``DECIDED`` that the flags have."""
+    values = _values(flags)
+    return frozenset(name for name in DECIDED if values[name] is not None)
+
+
+def _values(flags: Any) -> dict[str, Any]:
+    """All settings as flags; None where one is decided from the data."""
+    values = {name: getattr(flags, name) for name in FIRST}
+    for name, (_, *settings) in GROUPS.items():
+        values |= {setting: getattr(getattr(flags, name), setting) for setting in settings}
+    return values
 
 
 def scene_options() -> type:
@@ -124,8 +141,8 @@ def _flag(base: Config, name: str) -> tuple[str, Any, Any]:
     """A field of a dataclass that tyro makes a flag of."""
     part = getattr(base, PART_OF[name])
     value, kind = getattr(part, name), get_type_hints(type(part))[name]
-    if name == "model_steps" and value == ModelConfig.model_steps:
-        value, kind = None, int | None
+    if name in DECIDED and value == getattr(ModelConfig, name):
+        value, kind = None, kind | None
     arg = tyro.conf.arg(
         name="max-objects" if name == "model_steps" else None,
         aliases=ALIASES.get(name),

@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from airjax.cli.flags import CONFIG, parsed
-from airjax.cli.options import config_of, options
+from airjax.cli.options import config_of, given, options
 from airjax.cli.runs import opened
 from airjax.config import Config
 from airjax.config_file import differing, read_settings
@@ -144,6 +144,7 @@ def _train(flags: Any, base: Config, run: Any) -> None:
             session = Session.begin(
                 name, config, out=flags.out, object_size=flags.object_size,
                 max_objects=flags.model_steps, data_dir=flags.data_dir, strict=flags.strict,
+                given=given(flags),
             )  # fmt: skip
         except InputError as error:
             if error.argument != "data" or flags.pictures is None:

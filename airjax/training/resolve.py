@@ -1,6 +1,7 @@
 """Decides the settings that depend on the data, once and in one place: `airjax.air.AIR` and
 ``airjax train`` have the same defaults for the same images."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ def resolved(
     object_size: Any = None,
     seen: Survey | None = None,
     max_objects: int | None = None,
+    given: Collection[str] = (),
 ) -> tuple[Config, list[Decision]]:
     """Decides the guide, the number of steps, the learning rate, the background, the size of
     objects and of images.
@@ -40,6 +42,7 @@ def resolved(
             looked at), "auto" or None; see `airjax.object_size.fitted`.
         seen: what was decided when picture files were looked at; None for other images.
         max_objects: T, if it is given.
+        given: settings of the model that are kept even if they are the defaults.
 
     Returns:
         the settings, with all of them decided, and the decisions.
@@ -51,7 +54,7 @@ def resolved(
     if max_objects is not None:
         config = replace(config, model=replace(config.model, model_steps=max_objects))
     if seen is not None:
-        config, decisions = _of_pictures(config, seen, max_objects is not None)
+        config, decisions = _of_pictures(config, seen, max_objects is not None, given)
         estimated = seen.image_object_size
         if estimated is not None and pixels(object_size) is not None:
             object_size = estimated  # the same size, in pixels of the images
@@ -95,7 +98,7 @@ def resolved(
 
 
 def _of_pictures(
-    config: Config, seen: Survey, has_max_objects: bool
+    config: Config, seen: Survey, has_max_objects: bool, given: Collection[str]
 ) -> tuple[Config, list[Decision]]:
     """The settings with what was decided when picture files were looked at. In crops, any number
     of objects is as probable as another, and the likelihood suits their detail."""
@@ -106,14 +109,16 @@ def _of_pictures(
     if is_open and seen.max_objects is not None:
         model = replace(model, model_steps=seen.max_objects)
         decisions.append(Decision("most objects", str(seen.max_objects), "--max-objects"))
-    if seen.pictures.crop and model.z_pres_prior == ModelConfig.z_pres_prior:
+    is_open = model.z_pres_prior == ModelConfig.z_pres_prior and "z_pres_prior" not in given
+    if seen.pictures.crop and is_open:
         model = replace(model, z_pres_prior=IN_CROPS)
         decisions.append(Decision("prior of counts", "k = 0.1", "--z-pres-prior"))
     if seen.detail is not None:
         if model.likelihood_sd == "auto":
             model = replace(model, likelihood_sd=likelihood_sd(seen.detail))
             decisions.append(Decision("pixel sd", f"{model.likelihood_sd:g}", "--likelihood-sd"))
-        if model.encoder_latent_size == ModelConfig.encoder_latent_size:
+        size = model.encoder_latent_size
+        if size == ModelConfig.encoder_latent_size and "encoder_latent_size" not in given:
             model = replace(model, encoder_latent_size=latent_size(seen.detail))
             numbers = f"{model.encoder_latent_size} numbers an object"
             decisions.append(Decision("code", numbers, "--encoder-latent-size"))

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +68,7 @@ class Session:
         max_objects: int | None = None,
         data_dir: Path | None = None,
         strict: bool = False,
+        given: Collection[str] = (),
     ) -> "Session":
         """Reads the data, decides the settings that are open, and creates the run.
 
@@ -78,6 +80,7 @@ class Session:
             max_objects: T (default: the config's; of a folder of pictures, as many as are seen).
             data_dir: folder with MNIST's files.
             strict: stop at a picture that cannot be read, instead of leaving it out.
+            given: settings of the model that are kept even if they are the defaults.
 
         Raises:
             InputError: if the data cannot be read, a setting breaks a rule, or ``out`` exists.
@@ -93,7 +96,7 @@ class Session:
         read = _read(config, data_dir, strict, pixels(object_size))
         check_varied(read.train.images, "data")
         images = read.train.images
-        config, decisions = resolved(config, images, object_size, read.survey, max_objects)
+        config, decisions = resolved(config, images, object_size, read.survey, max_objects, given)
         if decisions:
             console.print(decisions_table(decisions))
         run = Run.create(config, None if out is None else Path(out))
