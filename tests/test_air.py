@@ -132,7 +132,7 @@ def test_a_callback_sees_every_row_and_can_end_the_training():
 
 def test_a_collapse_is_tried_again_and_reported_if_it_is_the_last(monkeypatch):
     monkeypatch.setattr(
-        "airjax.training.loop.collapse", lambda rows, _: "bad" if len(rows) >= 2 else None
+        "airjax.training.loop.collapse", lambda rows, *_: "bad" if len(rows) >= 2 else None
     )
     rows = []
     with pytest.warns(ConvergenceWarning, match="this training has collapsed: bad"):
@@ -142,7 +142,7 @@ def test_a_collapse_is_tried_again_and_reported_if_it_is_the_last(monkeypatch):
 
 
 def test_who_stops_a_collapsed_training_has_it(monkeypatch):
-    monkeypatch.setattr("airjax.training.loop.collapse", lambda rows, _: "bad")
+    monkeypatch.setattr("airjax.training.loop.collapse", lambda rows, *_: "bad")
     with pytest.warns(ConvergenceWarning, match="bad"):
         air = tiny_air().fit(IMAGES, callback=lambda row: True)
     assert air.restarts_ == 0 and [row["step"] for row in air.history_] == [4]

@@ -155,7 +155,7 @@ def places(guide, images):
         s = ATTEND.scale_prior_mean
         z_where = jnp.concatenate([jnp.full((len(images), 1), s), -s * place], axis=-1)
         z_what = jnp.zeros((len(images), 3))
-        state = state._replace(residual=guide.unexplained(state.residual, z_where, z_what))
+        state = state._replace(residual=guide.explained(state, z_where, z_what)[0])
     return np.stack(found, axis=1)
 
 
@@ -192,11 +192,13 @@ def test_the_residual_is_the_image_less_the_objects(colours):
     z_where = jnp.array([[3.0, 0.2, -0.5], [2.5, 0.0, 1.0]])
     z_what = jax.random.normal(jax.random.key(1), (2, 3))
     y = window_to_image(z_where, model.decoder(z_what), (24, 24))
-    found = guide.unexplained(images, z_where, z_what)
+    _, start = guide.start(guide.networks, images)
+    found, canvas = guide.explained(start, z_where, z_what)
     np.testing.assert_allclose(found, images - y, atol=1e-6)
+    assert canvas is None
 
     def total(z_what):
-        return guide.unexplained(images, z_where, z_what).sum()
+        return guide.explained(start, z_where, z_what)[0].sum()
 
     np.testing.assert_array_equal(jax.grad(total)(z_what), 0)
 

@@ -217,7 +217,7 @@ def test_a_loaded_air_warns_and_a_saved_one_keeps_it(bad, tmp_path):
 
 
 def test_a_good_run_says_nothing(scenes, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "collapse", lambda rows, config: None)
+    monkeypatch.setattr(loop, "collapse", lambda *_: None)
     main(f"train --data {scenes} --out {tmp_path}/run {FLAGS}".split())
     assert Run.open(tmp_path / "run").collapsed is None
     capsys.readouterr()

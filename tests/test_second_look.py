@@ -17,7 +17,8 @@ from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.errors import InputError
 from airjax.inference import infer, second_look
 from airjax.inference.infer import read
-from airjax.inference.second_look import APART, Explainer, canvas, refined
+from airjax.inference.second_look import APART, Explainer, refined
+from airjax.programs.compose import composed
 from airjax.programs.model import where_prior
 from airjax.programs.spatial import window_to_image
 from airjax.programs.untrained import untrained
@@ -87,7 +88,7 @@ def test_one_object_stays_one_and_two_are_separated(blobs, look, places):
     centres = np.asarray(-found.z_where[:, 1:] / found.z_where[:, :1])[: len(places)]
     nearest = np.abs(centres[:, None] - np.array(places)).max(-1)
     assert nearest.min(0).max() < 0.1  # a window is half as wide as that of 0.25
-    error = np.abs(canvas(found, jnp.arange(STEPS) < len(places)) - image)
+    error = np.abs(composed("add", found.y, jnp.arange(STEPS) < len(places)) - image)
     assert error.mean() < 0.02
 
 
@@ -125,7 +126,7 @@ def test_as_many_may_be_found_in_another_way(blobs, look):
     probs, found = look(image, jnp.array([-200.0, -200.0, 0.0, -200.0]))
     assert probs.argmax() == 2
     on, as_read = jnp.array([True, True, False]), Explainer(*blobs, image).read(image, STEPS)
-    errors = [np.abs(canvas(each, on) - image).mean() for each in (found, as_read)]
+    errors = [np.abs(composed("add", each.y, on) - image).mean() for each in (found, as_read)]
     assert errors[0] < 0.5 * errors[1]
 
 
@@ -209,7 +210,7 @@ def test_the_residual_is_the_background_and_the_others():
     look = Explainer(model, guide, backdrop)
     objects = look.read(backdrop, 2)
     on = jnp.array([True, False])
-    mean = model.likelihood.mean(canvas(objects, on))
+    mean = model.likelihood.mean(composed("add", objects.y, on))
     left = look._replace(image=mean).residual(objects, on)
     np.testing.assert_allclose(left, backdrop, atol=1e-6)
 
