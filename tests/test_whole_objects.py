@@ -49,6 +49,8 @@ def test_regions_are_parts_of_each_picture_and_know_its_ends(monkeypatch):
         np.testing.assert_array_equal(region.image, part)
         assert region.ends == (top == 0, left == 0, top + REGION == 600, left + REGION == 300)
     assert random_crops(iter(pictures), 2, 16, "test").regions == ()
+    small = random_crops(iter(40 * pictures[1:]), 40, 16).regions  # 4 large ones, or 32 small ones
+    assert len(small) == 32 and all(region.image.shape == (40, 50) for region in small)
 
 
 def test_objects_are_drawn_where_they_were_found():

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 CROPS = {"train": 20_000, "test": 2_000, "all": 20_000}  # of all pictures together
-REGIONS = 128  # of all pictures together; as much of them is read for whole objects
+REGIONS = 128  # of all pictures together; so much of them is read for whole objects
+SMALL = 8  # times as many, if pictures are smaller than a region
 REGION = 256  # side of a region in pixels
 CROPS_A_SIDE = 4  # in a region, at least
 
@@ -59,7 +60,7 @@ def random_crops(
         # a copy, so that the picture can be freed
         crops += [picture[y : y + side, x : x + side].copy() for y, x in corners]
         if part != "test":
-            regions += _regions(picture, side, _share(REGIONS, i, number), i)
+            regions += _regions(picture, side, i, number)
     return Crops(np.stack(crops), tuple(regions))
 
 
@@ -76,14 +77,17 @@ def _corners(
     return (random.random_sample((number, 2)) * room).astype(int)
 
 
-def _regions(picture: np.ndarray, side: int, most: int, seed: int) -> list[Region]:
-    """The whole picture, if it is not larger than so many regions; otherwise random regions."""
+def _regions(picture: np.ndarray, side: int, i: int, number: int) -> list[Region]:
+    """The i-th of a number of pictures as a whole, if its share of ``REGIONS`` is not smaller;
+    otherwise random regions of it, or none."""
     size = max(REGION, CROPS_A_SIDE * side)
     height, width = picture.shape[:2]
-    if height * width <= most * size**2 or (most > 0 and max(height, width) <= size):
+    area = min(size**2, height * width)  # of a region here
+    most = _share(min(SMALL * REGIONS, REGIONS * size**2 // area), i, number)
+    if height * width <= most * area or (most > 0 and max(height, width) <= size):
         return [Region(picture.copy(), (True, True, True, True), 1.0)]
     room = np.maximum(0, np.array([height, width]) - size) + 1
-    corners = (np.random.RandomState(seed).random_sample((most, 2)) * room).astype(int)
+    corners = (np.random.RandomState(i).random_sample((most, 2)) * room).astype(int)
     found = list[Region]()
     for y, x in corners.tolist():
         image = picture[y : y + size, x : x + size].copy()
