@@ -150,6 +150,14 @@ def test_what_is_wrong_is_doubted_and_names_a_flag(change, doubted, model):
     assert all("--" in doubt for doubt in doubts.values())
 
 
+def test_crops_may_have_as_many_objects_as_they_can(model):
+    """The pictures are read without a limit."""
+    images = np.zeros((20, 60, 60), np.uint8)
+    reading = reading_of(images, np.full(20, 4), model)
+    config = Config(model=model.config, pictures=PictureConfig(crop=60))
+    assert "full" not in {finding.name for finding in health(reading, images, model, config)}
+
+
 def test_constant_images_have_no_variation_to_explain(model):
     images = np.zeros((20, 60, 60), np.uint8)
     reading = reading_of(images, np.zeros(20, int), model)

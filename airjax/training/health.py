@@ -54,14 +54,15 @@ def health(
     reading = jax.tree.map(lambda field: field[:JUDGED], reading)
     try_this = remedy(config, images)
     return [
-        *_of_counts(np.asarray(reading.count), config.model.model_steps, try_this),
+        *_of_counts(np.asarray(reading.count), config, try_this),
         *_of_windows(reading, model, try_this),
         *_beside_a_threshold(reading, images, try_this),
         _explained(reading, images, model, try_this),
     ]
 
 
-def _of_counts(counts: np.ndarray, most: int, try_this: str) -> list[Finding]:
+def _of_counts(counts: np.ndarray, config: Config, try_this: str) -> list[Finding]:
+    most = config.model.model_steps
     mean, full = float(counts.mean()), float(np.mean(counts == most))
     found = [
         Finding(
@@ -69,7 +70,8 @@ def _of_counts(counts: np.ndarray, most: int, try_this: str) -> list[Finding]:
             f"nothing is found: {try_this}" if mean == 0 else "",
         )
     ]  # fmt: skip
-    if most > 1:  # one object may be all there is
+    # one object may be all there is; and pictures of which crops are parts are read without a limit
+    if most > 1 and not config.pictures.crop:
         doubt = f"there may be more: --max-objects {2 * most}" if full > FULL else ""
         what = f"images with {most} objects, the most that is counted"
         found.append(Finding("full", what, full, _percent(full), doubt))
