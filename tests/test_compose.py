@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import TINY
 from numpyro import handlers
+from test_elbo import each_count_alone, trace
 
 from airjax.air import AIR
 from airjax.config import Config, ModelConfig, TrainConfig
@@ -59,10 +60,6 @@ def test_objects_hide_those_of_later_steps(channels, black):
     np.testing.assert_allclose(looks, painted(objects, on, 0 * b), atol=1e-6)
 
 
-def trace(program, images):
-    return handlers.trace(program).get_trace(images)
-
-
 @pytest.mark.parametrize("background", ["none", "mean", "learned"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_program_draws_what_is_painted(channels, background):
@@ -89,24 +86,7 @@ def test_the_elbo_is_the_sum_over_counts(guide, background):
     """For every draw of the noise, each count by a run of its own."""
     model, guide, images = programs(3, guide, background)
 
-    def log_prob(sites, only=""):
-        return sum(
-            site["fn"].log_prob(site["value"])
-            for name, site in sites.items()
-            if site["type"] == "sample" and name.startswith(only)
-        )
-
-    @jax.jit
-    def brute_force(key):
-        total = 0.0
-        for n in range(4):
-            z_pres = {f"z_pres_{t}": jnp.full(3, float(t < n)) for t in range(3)}
-            q = trace(handlers.substitute(handlers.seed(guide, key), z_pres), images)
-            values = {k: site["value"] for k, site in q.items() if site["type"] == "sample"}
-            p = trace(handlers.substitute(model, values), images)
-            total += jnp.exp(log_prob(q, "z_pres")) * (log_prob(p) - log_prob(q))
-        return total
-
+    brute_force = jax.jit(lambda key: each_count_alone(model, guide, images, 3, key))
     per_image = jax.jit(lambda key: CountELBO().per_image(key, {}, model, guide, images))
     for key in jax.random.split(jax.random.key(0), 5):
         np.testing.assert_allclose(per_image(key), brute_force(key), rtol=2e-4)

@@ -28,6 +28,18 @@ def log_prob(sites, only=""):
     )
 
 
+def each_count_alone(model, guide, images, steps, key):
+    """The ELBO of images with a run of guide and model for each count, with the same noise."""
+    total = 0.0
+    for n in range(steps + 1):
+        z_pres = {f"z_pres_{t}": jnp.full(len(images), float(t < n)) for t in range(steps)}
+        q = trace(handlers.substitute(handlers.seed(guide, key), z_pres), images)
+        values = {k: site["value"] for k, site in q.items() if site["type"] == "sample"}
+        p = trace(handlers.substitute(model, values), images)
+        total += jnp.exp(log_prob(q, "z_pres")) * (log_prob(p) - log_prob(q))
+    return total
+
+
 @pytest.fixture(scope="module")
 def params(tiny, tiny_images):
     """Parameters far from their initial values, so that counts and places differ by image."""
@@ -53,17 +65,7 @@ def test_value_is_the_sum_over_counts_for_every_draw_of_the_noise(tiny, tiny_ima
     """Every count's own run of guide and model, with the noise of the full path."""
     model, guide = (handlers.substitute(program, params) for program in tiny)
 
-    @jax.jit
-    def brute_force(key):
-        total = 0.0
-        for n in range(3):
-            z_pres = {f"z_pres_{t}": jnp.full(3, float(t < n)) for t in range(2)}
-            q = trace(handlers.substitute(handlers.seed(guide, key), z_pres), tiny_images)
-            values = {k: site["value"] for k, site in q.items() if site["type"] == "sample"}
-            p = trace(handlers.substitute(model, values), tiny_images)
-            total += jnp.exp(log_prob(q, "z_pres")) * (log_prob(p) - log_prob(q))
-        return total
-
+    brute_force = jax.jit(lambda key: each_count_alone(model, guide, tiny_images, 2, key))
     keys = jax.random.split(jax.random.key(0), 20)
     per_image = jax.jit(lambda key: CountELBO().per_image(key, params, *tiny, tiny_images))
     for key in keys:
