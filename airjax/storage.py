@@ -157,8 +157,8 @@ def append(path: Path, line: str) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes temporary files of a `write` or `write_file` that was killed."""
-    for leftover in folder.glob(".*.tmp"):
+    """Removes temporary files of a `write` or `write_file` that was killed, at any depth."""
+    for leftover in list(folder.rglob(".*.tmp")):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -221,8 +221,9 @@ def test_a_lock_holds_for_all_seeds_of_a_run(scenes, tmp_path, capsys):
         assert part.state == "training"
         main(["train", "--resume", str(part.path)])
     assert "--resume must not be in use" in capsys.readouterr().err
+    (part.path / ".metrics.jsonl.1.tmp").write_text("")  # of a process that was killed
     main(["train", "--resume", str(run)])
-    assert Run.open(run).is_finished
+    assert Run.open(run).is_finished and not list(run.rglob(".*.tmp"))
 
 
 def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
