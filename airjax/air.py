@@ -53,7 +53,8 @@ class AIR(TransformerMixin, BaseEstimator):
         estimator: of the ELBO's gradient: "count", "iwae" or "score" (default: the config's).
         num_paths: K, paths of the guide that the posterior over the count is averaged over.
         second_look: check whether one of the objects found is two, see
-            `airjax.inference.second_look`. Separates more close objects; many times slower.
+            `airjax.inference.second_look`: of all images, of none, or (None) of the doubtful ones,
+            of which the objects leave more than 80 nats unexplained. Separates close objects.
         config: all other settings. The ``data`` of its training names the images: for "digits" and
             "multi-mnist" the paper's guide and priors are used. Its ``seed`` is not used.
         random_state: an int for reproducible results; a RandomState, a Generator or None draws one.
@@ -79,7 +80,7 @@ class AIR(TransformerMixin, BaseEstimator):
         learning_rate: float | None = None,
         estimator: EstimatorName | None = None,
         num_paths: int = 5,
-        second_look: bool = False,
+        second_look: bool | None = None,
         config: Config | None = None,
         random_state: int | np.random.RandomState | np.random.Generator | None = 0,
     ):
@@ -99,7 +100,7 @@ class AIR(TransformerMixin, BaseEstimator):
         model: Model,
         guide: Guide,
         num_paths: int = 5,
-        second_look: bool = False,
+        second_look: bool | None = None,
         random_state: int = 0,
     ) -> "AIR":
         """An AIR with these trained programs."""

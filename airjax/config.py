@@ -20,7 +20,7 @@ GuideName = Literal["auto", "attend", "window", "basic"]
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
 Compose = Literal["add", "over"]
-Background = Literal["auto", "none", "local", "lines", "mean", "learned"]
+Background = Literal["auto", "none", "local", "lines", "flat", "mean", "learned"]
 LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions have high variance
 LIKELIHOOD_SD = 0.3  # the tutorial's; a learned one starts here
 RUNS = Path("runs")  # folder of new runs unless another one is given
@@ -43,15 +43,18 @@ class ModelConfig:
         likelihood_sd: standard deviation of a pixel. "auto" is 0.3; in crops, less where objects
             are smooth, so that their detail is worth what a digit's is. "learned" starts at 0.3;
             below 0.3, squared errors keep the weight against the priors that they have at 0.3.
-        background: the image behind the objects, the same for all images. "mean" is the mean of the
-            training images; "learned" starts there. "local" subtracts from each picture what
-            varies slowly in it, before the model sees it, and "lines" long straight lines as well
-            (frames, rulings). "auto" is "lines" where pictures have such lines, "local" where their
-            background is uneven, "mean" where the median of the images is not black, and otherwise
-            "none".
+        background: the image behind the objects. "mean" is the mean of the training images;
+            "learned" starts there. "flat" is one colour for each image, the median of its border.
+            "local" subtracts from each picture what varies slowly in it, before the model sees it,
+            and "lines" long straight lines as well (frames, rulings); of images in memory "lines"
+            are horizontal or vertical, and cross most of the image. "auto" is "lines" where such
+            lines are seen, "local" where the background of pictures is uneven, "flat" where images
+            in memory have each a colour of their own, "mean" where the median of the images is not
+            black, and otherwise "none".
         compose: how objects make an image. "add": their intensities are added up, as in the paper.
             "over": they hide what is behind them, and the decoder also has an opacity for each
-            pixel; the object of the first step is in front. For images of one size.
+            pixel; the object of the first step is in front. For images of one size. The default is
+            "over" where each image has a colour of its own behind the objects ("flat").
         masking: leave z_where and z_what of absent objects out of the log-probability.
         guide: "attend" places each window where most of the image is not yet explained. "window",
             the paper's, reads the whole image and places windows anywhere. "basic" is "window"

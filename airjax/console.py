@@ -168,12 +168,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
+LOOKS = {True: "with a second look, ", None: "doubtful images with a second look, ", False: ""}
+
+
 def report_tables(report: dict[str, Any]) -> list[str | Table]:
     """The scores of `airjax.inference.metrics`, with their settings, as tables."""
     s = report["settings"]
     title = (
         f"{s['n']} images of {s['data']} ({s['part']} part), "
-        f"K = {s['num_paths']} paths, {'with a second look, ' if s['second_look'] else ''}"
+        f"K = {s['num_paths']} paths, {LOOKS[s['second_look']]}"
         f"seed {s['seed']}, airjax {s['version']}"
     )
     table = Table("", "", show_header=False)
@@ -187,6 +190,8 @@ def report_tables(report: dict[str, Any]) -> list[str | Table]:
     for key, name in (
         ("count_accuracy", "count accuracy, most probable count"),
         ("count_accuracy_sample", "count accuracy, one sample of the guide"),
+        ("count_accuracy_sure", "count accuracy, without the 1 % most doubtful"),
+        ("calibration_error", "calibration error of the count, 15 bins"),
     ):
         if key in report:
             table.add_row(name, f"{100 * report[key]:.2f} %")
@@ -195,6 +200,8 @@ def report_tables(report: dict[str, Any]) -> list[str | Table]:
             value = report.get(key, {}).get(score)
             if value is not None:
                 table.add_row(f"{name}, {label}", f"{value:.3f}")
+    if report.get("ari_fg") is not None:
+        table.add_row("segmentation, ARI of the foreground", f"{report['ari_fg']:.3f}")
     tables: list[str | Table] = [title, table]
     if "confusion_matrix" in report:
         matrix = report["confusion_matrix"]

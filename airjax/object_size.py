@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from scipy import ndimage
 
+from airjax.background import contrast
 from airjax.config import ModelConfig
 from airjax.errors import InputError
 
@@ -65,7 +66,7 @@ class Sizes(NamedTuple):
 def blobs(images: UInt8[np.ndarray, "N H W *C"]) -> Blobs:
     """What a plain threshold finds in images, bright objects on a dark background: the connected
     components above Otsu's threshold of all images (less their median image) together."""
-    grey = _above_median(images)
+    grey = contrast(images)
     found: list[tuple[int, int, int]] = []
     for i, image in enumerate(grey > otsu(grey)):
         sides, areas = _components(image)
@@ -82,8 +83,8 @@ def estimate(images: UInt8[np.ndarray, "N H W *C"]) -> float | None:
     Returns:
         the larger side in pixels, or None where nothing is found.
     """
-    grey = _above_median(images[:: max(1, len(images) // SAMPLED)])
-    found = sizes(list(grey.astype(np.uint8)), otsu(grey))
+    grey = contrast(images[:: max(1, len(images) // SAMPLED)])
+    found = sizes(list(grey), otsu(grey))
     return None if found is None else found.typical
 
 
@@ -214,14 +215,6 @@ def _components(mask: np.ndarray) -> tuple[list[int], list[int]]:
     sides = [max(s.stop - s.start for s in box) for box in ndimage.find_objects(parts)]
     kept = [(side, area) for side, area in zip(sides, counts, strict=True) if side >= SPECK]
     return [side for side, _ in kept], [area for _, area in kept]
-
-
-def _above_median(images: UInt8[np.ndarray, "N H W *C"]) -> np.ndarray:
-    """How far images are from their median image, ``[N, H, W]``."""
-    signed = images.astype(np.int16)
-    if len(images) > 2:
-        signed = np.abs(signed - np.median(signed, axis=0).astype(np.int16))
-    return signed.max(-1) if signed.ndim == 4 else signed
 
 
 def fitted(

@@ -193,7 +193,7 @@ def test_scenes_are_the_same_on_every_machine():
         ("scale_sd", np.inf, "must be at least 0, got inf"),
         ("object_size", 66, "/ scale_mean must be 1 to 49 pixels (the canvas), got 50"),
         ("object_size", 1, "/ scale_mean must be 1 to 49 pixels (the canvas), got 0"),
-        ("overlap", "never", "must be one of redraw, clip, apart, got never"),
+        ("overlap", "never", "must be one of redraw, clip, apart, limited, got never"),
         ("seed", -1, "must be 0 to 2**32 - 1, got -1"),
         ("seed", 2**32, "must be 0 to 2**32 - 1, got 4294967296"),
     ],

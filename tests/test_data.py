@@ -71,11 +71,8 @@ def test_a_name_gives_the_tutorials_scenes(part, number, monkeypatch):
 def test_an_unknown_name_is_an_error():
     with pytest.raises(InputError) as info:
         load("mnits", "train")
-    rule = (
-        "data must be one of digits, multi-mnist, sprites, or the path of an .npz file or of a "
-        "folder, got mnits"
-    )
-    assert str(info.value) == rule
+    rule = ", or the path of an .npz file or of a folder, got mnits"
+    assert str(info.value) == f"data must be one of {', '.join(airjax.data.DATASETS)}{rule}"
 
 
 def test_a_named_set_has_no_part_all():

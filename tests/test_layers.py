@@ -10,8 +10,8 @@ ROOT = Path(airjax.__file__).parent
 ORDER = [
     "errors", "checks", "picture_config", "config", "config_file", "storage", "interrupt",
     "console", "precision",
-    "trace_cache", "background", "object_size", "detail", "data", "programs", "inference",
-    "training", "air", "interop", "demo", "cli", "__main__",
+    "trace_cache", "own_background", "background", "object_size", "detail", "data", "programs",
+    "inference", "training", "air", "interop", "demo", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from tyro.extras import literal_type_from_choices
 from airjax import storage
 from airjax.checks import a_seed, at_least_1, positive
 from airjax.cli.options import scene_options
-from airjax.cli.runs import RunPath, trained
+from airjax.cli.runs import LOOKS, RunPath, SecondLook, trained
 from airjax.config import LIKELIHOOD_SD, Config, ModelConfig, NonLinearity, TrainConfig
 from airjax.data import DATASETS
 from airjax.errors import InputError
@@ -37,7 +37,7 @@ def evaluate(
     bound: Literal["elbo", "iwae"] = "elbo",
     particles: int = 100,
     max_steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None,
-    second_look: bool = False,
+    second_look: SecondLook = "doubtful",
     json_: Annotated[bool, arg(name="json")] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -53,9 +53,10 @@ def evaluate(
         particles: K of that bound.
         max_steps: Take further steps, beyond the T of training, until no image has a further
             object, at most this number in all.
-        second_look: Check whether one of the objects found is two, by how well the model explains
-            the image with each count. Separates more close objects; many times slower. (The ELBO,
-            and the count of one sample, stay the guide's.)
+        second_look: Images in which it is checked whether one of the objects found is two, by how
+            well the model explains the image with each count: the doubtful ones, of which the
+            objects leave 80 nats or more unexplained, all, or none. (The ELBO, and the count of one
+            sample, stay the guide's.)
         json_: Print JSON and nothing else.
         data_dir: Folder with MNIST's files.
     """
@@ -72,10 +73,10 @@ def evaluate(
     programs, scenes = found.load(), found.data(data, part, data_dir)
     if max_steps is not None:
         programs = with_steps(*programs, scenes.images, max_steps)
-    look, title = second_look, "evaluating"
+    look, title = LOOKS[second_look], "evaluating"
     reading = read(*programs, scenes.images, seed, num_paths, second_look=look, title=title)
     scores = score(reading, scenes)
-    scores["settings"] = settings(reading, scenes, seed, num_paths, second_look)
+    scores["settings"] = settings(reading, scenes, seed, num_paths, look)
     if bound == "iwae":
         values = importance_weighted_bound(*programs, scenes.images, particles, seed)
         scores["iwae"] = float(values.mean())
@@ -111,7 +112,7 @@ def plot(
     found = trained(run)
     scenes = found.data(data, None, data_dir)
     own = data is None or found.is_own(scenes)
-    reading = read(*found.load(), scenes.images[:n])
+    reading = read(*found.load(), scenes.images[:n], second_look=None)
     drawn = found.figures / "reconstructions.png"
     if not own:  # the run's own figure stays
         drawn = unused(found.figures, f"reconstructions-{scenes.name}", ".png")

@@ -22,9 +22,10 @@ ALIASES = {
 METAVARS = {"likelihood_sd": "FLOAT|auto|learned", "steps": "INT", "learning_rate": "FLOAT",
             "crop": "INT", "size": "HxW", "scale": "FLOAT|picture",
             "model_steps": "INT", "z_pres_prior": "FLOAT", "encoder_latent_size": "INT",
-            "channel": "NAME|N"}  # fmt: skip
+            "channel": "NAME|N", "compose": "{add,over}"}  # fmt: skip
 DECIDED = {  # settings that are decided where they are not given, even as their default
     "model_steps": "(default: as many as pictures show, at most 10; otherwise 3)",
+    "compose": "(default: over where background is flat, otherwise add)",
     "z_pres_prior": "(default: 0.1 in crops of pictures, otherwise 0.01)",
     "encoder_latent_size": "(default: 8 to 50 in crops, by the detail of objects; otherwise 50)",
 }

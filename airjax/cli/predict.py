@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from airjax.checks import a_seed, at_least_1
-from airjax.cli.runs import RunPath, trained
+from airjax.cli.runs import LOOKS, RunPath, SecondLook, trained
 from airjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def predict(
     exclude_edges: bool = False,
     strict: bool = False,
     num_paths: int = 5,
-    second_look: bool = False,
+    second_look: SecondLook = "doubtful",
     seed: Annotated[
         int | None, arg(metavar="INT", help_behavior_hint="(default: the run's)")
     ] = None,
@@ -55,8 +55,10 @@ def predict(
         exclude_edges: Leave out objects that touch the border of the picture.
         strict: Stop at a picture that cannot be read, instead of leaving it out.
         num_paths: K, the paths of the guide that counts are averaged over.
-        second_look: Check whether one of the objects found is two, by how well the model explains
-            the picture with each count. Separates more close objects; many times slower.
+        second_look: Pictures in which it is checked whether one of the objects found is two, by how
+            well the model explains the picture with each count: the doubtful ones, of which the
+            objects leave 80 nats or more unexplained, all, or none. In pictures of any size, each
+            object is compared with two anyway.
         seed: Of the guide's samples.
     """
     from airjax.air import AIR
@@ -70,7 +72,7 @@ def predict(
     found = trained(run)
     seed = found.config.train.seed if seed is None else seed
     a_seed(seed)
-    air = AIR.of(*found.load(), num_paths, second_look, seed)
+    air = AIR.of(*found.load(), num_paths, LOOKS[second_look], seed)
     if not folder.exists():
         raise InputError("folder", "must be a folder of pictures, or a picture", folder)
     if out is None:

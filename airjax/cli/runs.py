@@ -1,7 +1,7 @@
 """The command ``airjax runs``, and the run that a command line names."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.table import Column, Table
 from tyro.conf import Positional, arg
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from airjax.training.runs import Run
 
 LAST = "last"
+SecondLook = Literal["doubtful", "all", "none"]
+LOOKS: dict[str, bool | None] = {"doubtful": None, "all": True, "none": False}
 RunPath = Annotated[Positional[Path], arg(metavar="RUN")]
 
 

@@ -13,6 +13,14 @@ from airjax.data.dataset import Dataset, load_dataset
 from airjax.data.digits import load_digits
 from airjax.data.folder import load_folder
 from airjax.data.mnist import load_mnist
+from airjax.data.recipes import (
+    multi_dsprites,
+    no_pool,
+    noisy,
+    occluded_digits,
+    on_grid,
+    supair_sprites,
+)
 from airjax.data.sprites import load_sprites
 from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
@@ -29,23 +37,47 @@ class NamedData(NamedTuple):
         scenes: how its scenes are composed by default.
         guide: the guide that is trained on it by default.
         steps: number of gradient steps by default.
+        recipe: composes scenes, see `airjax.data.recipes`; None for sums of objects on black.
+        is_paper: whether settings are those of the paper; of other data sets they are decided from
+            the images, as they are of images of one's own.
     """
 
     pool: Callable[[str, Path | None], Pool]
     scenes: SceneConfig
     guide: GuideName = "attend"
     steps: int = 6000
+    recipe: Callable[[Pool, SceneConfig, str, str], Dataset] | None = None
+    is_paper: bool = False
 
 
+SCATTERED = SceneConfig(
+    num_scenes=25_000, height=48, width=48, counts=(1, 3, 5, 7, 9),
+    object_size=14, scale_mean=1.0, scale_sd=0.0, overlap="limited", shared=98,
+)  # fmt: skip
 DATASETS: dict[str, NamedData] = {
-    "digits": NamedData(load_digits, SceneConfig(), guide="window", steps=2000),
-    "multi-mnist": NamedData(load_mnist, SceneConfig(), guide="window"),
+    "digits": NamedData(load_digits, SceneConfig(), guide="window", steps=2000, is_paper=True),
+    "multi-mnist": NamedData(load_mnist, SceneConfig(), guide="window", is_paper=True),
     "sprites": NamedData(
         load_sprites,
         SceneConfig(
             height=64, width=64, counts=(0, 1, 2, 3, 4),
             object_size=14, scale_mean=1.0, scale_sd=0.15, overlap="apart",
         ),
+        is_paper=True,
+    ),
+    "noisy-mnist": NamedData(load_mnist, SceneConfig(), recipe=noisy),
+    "grid-mnist": NamedData(load_mnist, SceneConfig(), recipe=on_grid),
+    "supair-sprites": NamedData(no_pool, SceneConfig(), recipe=supair_sprites),
+    # scattered digits (Crawford and Pineau, SPAIR, 2019); its larger canvas has EMNIST's characters
+    "scattered-mnist": NamedData(load_mnist, SCATTERED),
+    "scattered-mnist-84": NamedData(
+        load_mnist, replace(SCATTERED, height=84, width=84, counts=tuple(range(1, 16)))
+    ),
+    "occluded-mnist": NamedData(
+        load_mnist, SceneConfig(height=64, width=64, counts=(2, 3, 4)), recipe=occluded_digits
+    ),
+    "multi-dsprites": NamedData(
+        no_pool, SceneConfig(height=64, width=64, counts=(1, 2, 3, 4)), recipe=multi_dsprites
     ),
 }  # fmt: skip
 
@@ -62,8 +94,11 @@ def make(name: str, part: Part, config: SceneConfig, data_dir: Path | None = Non
         raise InputError("part", f"must be train or test for {name}", part)
     # the same seed must not place training and test objects alike
     seeded = replace(config, seed=(2 * config.seed + (part == "test")) % 2**32)
-    pool = DATASETS[name].pool
-    return cached(name, part, seeded, lambda: compose(pool(part, data_dir), seeded, name, part))
+    known = DATASETS[name]
+    recipe = known.recipe or compose
+    return cached(
+        name, part, seeded, lambda: recipe(known.pool(part, data_dir), seeded, name, part)
+    )
 
 
 def load(

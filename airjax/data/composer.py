@@ -5,7 +5,7 @@ With the default settings and MNIST as the pool this is the multi-MNIST of the P
 
 import functools
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
@@ -14,7 +14,7 @@ from airjax.checks import a_seed, at_least_1, fields, one_of, positive
 from airjax.data.dataset import Dataset
 from airjax.errors import InputError
 
-Overlap = Literal["redraw", "clip", "apart"]
+Overlap = Literal["redraw", "clip", "apart", "limited"]
 ATTEMPTS = 10_000  # largest number of draws of a scene (with "apart", of an object)
 VISIBLE = 0.1 * 255  # tight boxes are drawn around the pixels above this
 
@@ -42,7 +42,9 @@ class SceneConfig:
         scale_sd: standard deviation of s.
         overlap: "redraw" draws a scene again if the sum of its objects exceeds 255 (as in the
             tutorial); "clip" lets objects overlap and clips the sum; "apart" draws an object again
-            until its box overlaps no other.
+            until its box overlaps no other; "limited" draws each place among those where the boxes,
+            as resized, share at most ``shared`` pixels in all, and clips the sum.
+        shared: largest number of pixels that boxes share, summed over pairs, where limited.
         seed: random seed; the scenes are the same on every machine.
     """
 
@@ -55,6 +57,7 @@ class SceneConfig:
     scale_mean: float = 1.3
     scale_sd: float = 0.1
     overlap: Overlap = "redraw"
+    shared: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -74,6 +77,9 @@ class SceneConfig:
             rule = f"/ scale_mean must be 1 to {min(self.height, self.width)} pixels (the canvas)"
             raise InputError("object_size", rule, side)
         one_of(get_args(Overlap), overlap=self.overlap)
+        if self.shared < 0 or (self.shared and self.overlap != "limited"):
+            rule = "must be at least 0, and 0 unless overlap is limited"
+            raise InputError("shared", rule, self.shared)
         a_seed(self.seed)
 
 
@@ -84,6 +90,10 @@ class _Pictures:
         self.labels = pool.labels
         self.colours = pool.images.shape[3:]  # () or (3,)
         self.picture = functools.cache(lambda index: Image.fromarray(pool.images[index]))
+
+
+class _NoRoom(Exception):
+    """An object finds no place beside the others of a scene."""
 
 
 class _Thing(NamedTuple):
@@ -111,18 +121,24 @@ def compose(pool: Pool, config: SceneConfig, name: str = "scenes", part: str = "
     """
     random = np.random.RandomState(config.seed)
     most = max(config.counts)
-    weights = np.array(config.weights or [1.0] * len(config.counts))
     pictures = _Pictures(pool)
     shape = (config.num_scenes, config.height, config.width, *pictures.colours)
     images = np.zeros(shape, np.uint8)
     labels = np.full((config.num_scenes, most), -1, np.int32)
     boxes = np.full((config.num_scenes, most, 4), -1, np.float32)
-    counts = random.choice(config.counts, config.num_scenes, p=weights / weights.sum())
+    counts = drawn_counts(random, config)
     for i, count in enumerate(counts.tolist()):
         things, images[i] = _scene(random, pictures, config, count)
         for j, thing in enumerate(things):
             labels[i, j], boxes[i, j] = thing.label, thing.box()
-    return Dataset(images, counts.astype(np.int32), labels, boxes, name, part)
+    return Dataset(images, counts, labels, boxes, name, part)
+
+
+def drawn_counts(random: np.random.RandomState, config: SceneConfig) -> np.ndarray:
+    """The number of objects in each scene, int32 ``[N]``."""
+    weights = np.array(config.weights or [1.0] * len(config.counts))
+    counts = random.choice(config.counts, config.num_scenes, p=weights / weights.sum())
+    return counts.astype(np.int32)
 
 
 def _scene(
@@ -131,8 +147,11 @@ def _scene(
     """Draws one scene of ``count`` objects by the overlap rule."""
     for _ in range(ATTEMPTS):
         things: list[_Thing] = []
-        for _ in range(count):
-            things.append(_thing(random, pool, config, things))
+        try:
+            for _ in range(count):
+                things.append(_thing(random, pool, config, things))
+        except _NoRoom:
+            continue
         canvas = np.zeros((config.height, config.width, *pool.colours), np.int32)
         for thing in things:
             h, w = thing.pixels.shape[:2]
@@ -145,7 +164,7 @@ def _scene(
 def _thing(
     random: np.random.RandomState, pool: _Pictures, config: SceneConfig, others: list[_Thing]
 ) -> _Thing:
-    """Draws one object; with ``overlap="apart"``, one whose box overlaps none of ``others``."""
+    """Draws one object that the rule of overlap allows beside ``others``."""
     largest = min(config.height, config.width)
     for _ in range(ATTEMPTS):
         index, top, left = random.random_sample(3)
@@ -162,9 +181,34 @@ def _thing(
             int(top * (config.height - side + 1)),
             int(left * (config.width - side + 1)),
         )
+        if config.overlap == "limited":
+            return thing._replace(**_free_place(top, side, config, others))
         if config.overlap != "apart" or not any(_meet(thing.box(), o.box()) for o in others):
             return thing
     raise _too_full(config, len(others) + 1)
+
+
+def _free_place(u: float, side: int, config: SceneConfig, others: list[_Thing]) -> dict[str, int]:
+    """Of all places of a square that share few enough pixels with the others, the one at u, a
+    number in [0, 1); ``_NoRoom`` if there is none."""
+    boxes = np.array([(o.top, o.left, *o.pixels.shape[:2]) for o in others]).reshape(-1, 4)
+    top, left, h, w = boxes.T
+    pairs = _common(top[:, None], h[:, None], top, h) * _common(left[:, None], w[:, None], left, w)
+    height, width = config.height - side + 1, config.width - side + 1
+    rows = _common(np.arange(height)[:, None], side, top, h)
+    columns = _common(np.arange(width)[:, None], side, left, w)
+    free = np.flatnonzero(rows @ columns.T <= config.shared - np.triu(pairs, 1).sum())
+    if not len(free):
+        raise _NoRoom
+    top, left = divmod(int(free[int(u * len(free))]), width)
+    return {"top": top, "left": left}
+
+
+def _common(begin: Any, length: Any, other: Any, other_length: Any) -> np.ndarray:
+    """The length that each interval has in common with each other one."""
+    return np.maximum(
+        0, np.minimum(begin + length, other + other_length) - np.maximum(begin, other)
+    )
 
 
 def tight_box(pixels: np.ndarray) -> tuple[int, int, int, int]:

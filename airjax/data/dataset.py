@@ -11,6 +11,7 @@ from airjax import storage
 from airjax.data.crops import Region
 from airjax.errors import InputError
 
+ARRAYS = ("images", "counts", "labels", "boxes", "masks")  # of an .npz
 HELD_OUT = 10  # every tenth image of a file or folder is held out
 
 
@@ -24,6 +25,8 @@ class Dataset:
         labels: int32 ``[N, max]``, class of each object, padded with -1.
         boxes: float32 ``[N, max, 4]``, tight boxes ``x0, y0, x1, y1`` in pixels (pixel ``i``
             covers ``[i, i + 1]``), padded with -1.
+        masks: uint8 ``[N, H, W]``, the object that each pixel shows, from 1 in the order of boxes;
+            0 for the background.
         name: of the data set, for reports.
         part: ``train``, ``test`` or ``all``.
         regions: of crops, what lies around some of them.
@@ -36,6 +39,7 @@ class Dataset:
     name: str = "images"
     part: str = "all"
     regions: tuple[Region, ...] = ()
+    masks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,7 +78,7 @@ def part_of(n: int, name: str, part: str, every: bool = False) -> np.ndarray:
 
 
 def _arrays(data: Dataset) -> dict[str, np.ndarray]:
-    named = {k: getattr(data, k) for k in ("images", "counts", "labels", "boxes")}
+    named = {k: getattr(data, k) for k in ARRAYS}
     return {key: value for key, value in named.items() if value is not None}
 
 
@@ -107,7 +111,7 @@ def load_dataset(path: Path) -> Dataset:
                 raise InputError(name, "must be a whole .npz archive, or a folder of pictures")
             stream.seek(0)
             file = np.load(stream, allow_pickle=False)
-            arrays = {k: file[k] for k in ("images", "counts", "labels", "boxes") if k in file}
+            arrays = {k: file[k] for k in ARRAYS if k in file}
     except InputError:
         raise
     except FileNotFoundError:
@@ -188,9 +192,18 @@ def _checked_truth(data: Dataset, name: str) -> Dataset:
         if data.counts.max() > padded.shape[1]:
             rule = f"must be at most the number of {key} ({padded.shape[1]})"
             raise InputError(f"{name}: counts", rule, data.counts.max())
+    if data.masks is not None:
+        _check_masks(data.masks, data, name)
     if data.boxes is not None:
         _check_boxes(data.boxes, data.counts, data.image_shape, name)
     return data
+
+
+def _check_masks(masks: np.ndarray, data: Dataset, name: str):
+    want = [len(data), *data.image_shape[:2]]
+    if list(masks.shape) != want or masks.dtype != np.uint8:
+        rule = f"must be uint8 of shape {want}"
+        raise InputError(f"{name}: masks", rule, f"{masks.dtype} {list(masks.shape)}")
 
 
 def _check_boxes(boxes: np.ndarray, counts: np.ndarray | None, image: tuple[int, ...], name: str):

@@ -21,7 +21,7 @@ from airjax.console import tracked
 from airjax.errors import InputError
 from airjax.inference.second_look import Explainer, refined
 from airjax.precision import in_32_bits
-from airjax.programs.compose import composed
+from airjax.programs.compose import composed, segments
 from airjax.programs.elbo import CountELBO, CountIWAE, log_count_probs
 from airjax.programs.guide import Guide, all_on_trace
 from airjax.programs.model import Model
@@ -30,6 +30,9 @@ from airjax.programs.spatial import window_boxes
 VISIBLE = 0.1  # tight boxes are drawn around the pixels above this intensity
 BATCH = 500  # images read at a time: bounds the memory
 FEW, ROWS = 8, 64  # images that a program is compiled for: for a few, and for more on a CPU
+DOUBTFUL = 80.0  # unexplained nats from which an image gets a second look
+SPARSE = 8  # of so many pixels, one is looked at for the noise
+MEDIAN = 0.4549  # of a squared normal of variance 1
 AnyArray = Array | np.ndarray  # JAX's while reading, NumPy's afterwards
 NOT_READ: Any = None  # a field of a reading that was not asked for
 
@@ -47,9 +50,14 @@ class Reading(NamedTuple):
         z_what: ``[N, T, Z]``, of the same path.
         windows: ``[N, T, w, w]``, the objects y_att decoded from z_what.
         window_boxes: ``[N, T, 4]``, outlines of the windows: x0, y0, x1, y1 in pixels.
-        tight_boxes: ``[N, T, 4]``, boxes around the visible pixels of each object.
+        tight_boxes: ``[N, T, 4]``, boxes around the pixels in which both object and image are
+            visible.
         reconstruction: ``[N, H, W]``, mean of the pixels given the objects of the most probable
             count.
+        unexplained: ``[N]``, nats of the likelihood that noise does not account for: what better
+            objects could gain at most.
+        segments: uint8 ``[N, H, W]``, the object of the most probable count that each pixel shows,
+            from 1 in the order of steps; 0 for the background.
     """
 
     elbo: Float[AnyArray, " N"] = NOT_READ
@@ -61,6 +69,8 @@ class Reading(NamedTuple):
     window_boxes: Float[AnyArray, "N T 4"] = NOT_READ
     tight_boxes: Float[AnyArray, "N T 4"] = NOT_READ
     reconstruction: Float[AnyArray, "N H W *C"] = NOT_READ
+    unexplained: Float[AnyArray, " N"] = NOT_READ
+    segments: UInt8[AnyArray, "N H W"] = NOT_READ
 
     @property
     def count(self) -> Int[AnyArray, " N"]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -90,7 +100,7 @@ class Reading(NamedTuple):
 
 
 # what a user asks for, and what training and `AIR.score` ask for; the rest is then not computed
-FOUND = ("count_probs", "z_where", "z_what", "window_boxes", "tight_boxes")
+FOUND = ("count_probs", "z_where", "z_what", "window_boxes", "tight_boxes", "unexplained")
 BOUND = ("elbo",)
 
 
@@ -101,7 +111,7 @@ def read(
     seed: int = 0,
     num_paths: int = 10,
     z_pres_prior: Float[Array, " T"] | None = None,
-    second_look: bool = False,
+    second_look: bool | None = False,
     title: str | None = None,
 ) -> Reading:
     """Reads images in batches of bounded memory. Absent objects are masked, however the programs
@@ -114,7 +124,8 @@ def read(
         seed: of the guide's samples.
         num_paths: K, the paths of the guide that counts and ELBO are averaged over.
         z_pres_prior: p_t of the model, for the ELBO (default: its config's).
-        second_look: take counts and objects from `airjax.inference.second_look`.
+        second_look: whether counts and objects are those of `airjax.inference.second_look`; None
+            for images that are doubtful: more than ``DOUBTFUL`` nats are unexplained.
         title: of the progress that is displayed; None displays none.
 
     Raises:
@@ -122,12 +133,12 @@ def read(
             windows.
     """
 
-    def one_batch(images, keys):
-        programs, more = masked(model, guide), (z_pres_prior, Reading._fields, second_look)
-        return _read_batch(*programs, images, _split(keys, num_paths), *more)
-
-    _check_second_look(guide, second_look)
-    return in_batches(one_batch, images, seed, title)
+    if len(images) == 0:
+        raise InputError("images", "must hold an image or more", 0)
+    chunks = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+    chunks = chunks if title is None else tracked(chunks, title, len(images), len)
+    more = Reading._fields, seed, num_paths, second_look, z_pres_prior
+    return joined(list(read_stream(model, guide, chunks, *more)))
 
 
 def masked(model: Model, guide: Guide) -> tuple[Model, Guide]:
@@ -228,7 +239,8 @@ def read_stream(
     fields: tuple[str, ...],
     seed: int = 0,
     num_paths: int = 5,
-    second_look: bool = False,
+    second_look: bool | None = False,
+    z_pres_prior: Float[Array, " T"] | None = None,
 ) -> Iterator[Reading]:
     """As `read`, chunk by chunk.
 
@@ -239,25 +251,57 @@ def read_stream(
         fields: of the readings, for example ``FOUND``; the others are not computed.
         seed: of the guide's samples.
         num_paths: K, the paths of the guide that counts and ELBO are averaged over.
-        second_look: take counts and objects from `airjax.inference.second_look`.
+        second_look: as in `read`; None needs the fields ``count_probs`` and ``unexplained``.
+        z_pres_prior: p_t of the model, for the ELBO (default: its config's).
 
     Raises:
         InputError: if a second look is asked for and the guide reads no windows.
     """
-
-    def one_batch(images, keys):
-        programs = masked(model, guide)
-        keys = _split(keys, num_paths)
-        return _read_batch(*programs, images, keys, None, fields, second_look)
-
-    _check_second_look(guide, second_look)
-    return stream(one_batch, chunks, seed)
-
-
-def _check_second_look(guide: Guide, second_look: bool) -> None:
-    if second_look and guide.config.guide == "basic":
+    has_windows = guide.config.guide != "basic"
+    if second_look and not has_windows:
         rule = "must be off for the guide basic, which reads no windows"
         raise InputError("second_look", rule, second_look)
+
+    def one_batch(images, keys, look=bool(second_look)):
+        programs = masked(model, guide)
+        return _read_batch(*programs, images, _split(keys, num_paths), z_pres_prior, fields, look)
+
+    if second_look is not None or not has_windows:
+        yield from stream(one_batch, chunks, seed)
+        return
+    again = partial(one_batch, look=True)
+    kept: list[UInt8[np.ndarray, "_ H W *C"]] = []
+
+    def keeping() -> Iterator[UInt8[np.ndarray, "_ H W *C"]]:
+        for images in chunks:
+            kept.append(images)
+            yield images
+
+    for reading in stream(one_batch, keeping(), seed):
+        yield _looked_again(reading, kept.pop(0), again, seed)
+
+
+def _looked_again(
+    reading: Reading,
+    images: UInt8[np.ndarray, "n H W *C"],
+    program: Callable[[UInt8[Array, "N H W *C"], Key[Array, " N"]], Reading],
+    seed: int,
+) -> Reading:
+    """The reading, with doubtful images read again by a program with a second look. A count of no
+    object, or of T, cannot change there."""
+    can_change = (reading.count > 0) & (reading.count < reading.count_probs.shape[1] - 1)
+    doubtful = np.flatnonzero((reading.unexplained > DOUBTFUL) & can_change)
+    if not len(doubtful):
+        return reading
+    parts = (images[doubtful[i : i + FEW]] for i in range(0, len(doubtful), FEW))
+    found = joined(list(stream(program, parts, seed)))
+
+    def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        old = old.copy()
+        old[doubtful] = new
+        return old
+
+    return jax.tree.map(put, reading, found)
 
 
 @eqx.filter_jit
@@ -290,6 +334,8 @@ def _read_one(
     paths."""
     images, steps, size = image[None], guide.config.model_steps, guide.config.image_size
     sample_key, path_keys = keys[0], keys[1:]
+    model = dataclasses.replace(model, likelihood=model.likelihood.of(image))
+    guide = guide.of(image)
 
     def on_path(key):  # CountELBO draws the same path from the same key
         p = jnp.stack([site["fn"].probs for site in all_on_trace(guide, images, key)["z_pres"]])
@@ -306,6 +352,10 @@ def _read_one(
         count_probs, objects = refined(model, guide, image, log_q)
     z_where, z_what, y = objects.z_where, objects.z_what, objects.y
     present = jnp.arange(steps) < count_probs.argmax()
+    mean = model.likelihood.mean(composed(model.config.compose, y, present))
+    seen = jnp.abs(model.likelihood.foreground(image)) > VISIBLE
+    seen = seen.any(-1) if image.ndim == 3 else seen
+    shown = jnp.where(seen[..., None] if y.ndim == 4 else seen, y, 0)
     return Reading(
         elbo=elbo.mean(),
         count_probs=count_probs,
@@ -314,9 +364,21 @@ def _read_one(
         z_what=z_what,
         windows=model.decoder(z_what),
         window_boxes=window_boxes(z_where, size),
-        tight_boxes=tight_boxes(y, window_boxes(z_where, size)),
-        reconstruction=model.likelihood.mean(composed(model.config.compose, y, present)),
+        tight_boxes=tight_boxes(shown, window_boxes(z_where, size)),
+        reconstruction=mean,
+        unexplained=_unexplained(model, image, mean),
+        segments=segments(model.config.compose, y, present, VISIBLE).astype(jnp.uint8),
     )
+
+
+def _unexplained(
+    model: Model, image: Float[Array, "H W *C"], mean: Float[Array, "H W *C"]
+) -> Float[Array, ""]:
+    """What the squared error costs the likelihood, in nats, less what noise costs: its variance is
+    estimated from the median of squared errors, since objects cover few pixels."""
+    error, likelihood = jnp.square(image - mean), model.likelihood
+    noise = jnp.median(error.reshape(-1)[::SPARSE]) / MEDIAN
+    return likelihood.power * (error - noise).sum() / (2 * likelihood.sd**2)
 
 
 def importance_weighted_bound(

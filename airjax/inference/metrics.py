@@ -1,11 +1,12 @@
 """Scores of counts and boxes against the truth, with the settings that they were made with."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
-from sklearn.metrics import confusion_matrix
+from jaxtyping import Array, Bool, Float, UInt8
+from sklearn.metrics import adjusted_rand_score, confusion_matrix
 
 import airjax
 from airjax.data.dataset import Dataset
@@ -16,6 +17,7 @@ from airjax.programs.likelihood import Likelihood
 from airjax.programs.model import Model
 
 EVALUATED = 1000  # images of each data set that progress is measured on
+BINS = 15  # of confidence
 LARGE = 5  # a window is large if its scale is this many prior deviations below the mean
 Row = dict[str, Any]  # of a training's metrics
 
@@ -26,8 +28,11 @@ def score(reading: Reading, data: Dataset) -> dict[str, Any]:
     Returns:
         ``elbo`` (nats an image), ``reconstruction_mse`` (a pixel), with counts also
         ``count_accuracy`` (most probable count), ``count_accuracy_sample`` (one sample of the
-        guide) and ``confusion_matrix`` (row: true count, column: most probable), with boxes also
-        ``window_boxes`` and ``tight_boxes`` (``mean_iou`` and ``ap50`` of each).
+        guide), ``confusion_matrix`` (row: true count, column: most probable),
+        ``calibration_error`` (`calibration_error` of the count) and ``count_accuracy_sure``
+        (without the hundredth of the images whose count is least probable), with boxes also
+        ``window_boxes`` and ``tight_boxes`` (``mean_iou`` and ``ap50`` of each), and with masks
+        ``ari_fg`` (`ari_foreground`).
     """
     error = data.images / np.float32(255) - reading.reconstruction
     report: dict[str, Any] = {
@@ -41,6 +46,10 @@ def score(reading: Reading, data: Dataset) -> dict[str, Any]:
         report["count_accuracy_sample"] = float(np.mean(reading.sampled_count == data.counts))
         matrix = confusion_matrix(data.counts, count, labels=list(sizes))
         report["confusion_matrix"] = matrix.tolist()
+        confidence, right = np.asarray(reading.count_probs).max(-1), count == data.counts
+        report["calibration_error"] = calibration_error(confidence, right)
+        least = np.argsort(confidence, kind="stable")[: len(right) // 100]
+        report["count_accuracy_sure"] = float(np.delete(right, least).mean())
     if data.boxes is not None and data.counts is not None:
         truth = [boxes[:n] for boxes, n in zip(data.boxes, data.counts, strict=True)]
         scores = _of_present(reading.scores, reading)
@@ -50,7 +59,54 @@ def score(reading: Reading, data: Dataset) -> dict[str, Any]:
                 "mean_iou": mean_iou(boxes, truth),
                 "ap50": average_precision(boxes, scores, truth),
             }
+    if data.masks is not None:
+        report["ari_fg"] = ari_foreground(np.asarray(reading.segments), data.masks)
     return report
+
+
+class Bin(NamedTuple):
+    """The images whose confidence is in an interval: their number, and means."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(
+    confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], bins: int = BINS
+) -> list[Bin]:
+    """Images in equal intervals of confidence; empty intervals are left out.
+
+    Args:
+        confidence: the probability of the most probable count.
+        right: whether it is the true count.
+        bins: number of intervals of [0, 1].
+    """
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    each = [which == i for i in np.unique(which)]
+    return [
+        Bin(int(in_bin.sum()), float(confidence[in_bin].mean()), float(right[in_bin].mean()))
+        for in_bin in each
+    ]
+
+
+def calibration_error(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"]) -> float:
+    """The expected calibration error (Guo et al., On calibration of modern neural networks, 2017):
+    the mean over images of how far accuracy and confidence are apart in their bin of
+    `reliability`."""
+    each = reliability(confidence, right)
+    return sum(b.n * abs(b.accuracy - b.confidence) for b in each) / len(right)
+
+
+def ari_foreground(
+    found: UInt8[np.ndarray, "N H W"], truth: UInt8[np.ndarray, "N H W"]
+) -> float | None:
+    """The adjusted Rand index of segmentations (Hubert and Arabie, 1985) on the pixels that show an
+    object in truth, as is usual for unsupervised segmentation; averaged over the images with an
+    object, None if there is none."""
+    pairs = ((f[t > 0], t[t > 0]) for f, t in zip(found, truth, strict=True) if t.any())
+    scores = [adjusted_rand_score(t, f) for f, t in pairs]
+    return float(np.mean(scores)) if scores else None
 
 
 def _of_present(values: Any, reading: Reading) -> list[np.ndarray]:
@@ -60,7 +116,7 @@ def _of_present(values: Any, reading: Reading) -> list[np.ndarray]:
 
 
 def settings(
-    reading: Reading, data: Dataset, seed: int, num_paths: int, second_look: bool = False
+    reading: Reading, data: Dataset, seed: int, num_paths: int, second_look: bool | None = None
 ) -> dict[str, Any]:
     """The settings that scores were made with, to be reported beside them."""
     return {
@@ -116,8 +172,9 @@ def empty_elbo(images: UInt8[np.ndarray, "N H W *C"], likelihood: Likelihood, p:
         likelihood: of the model.
         p: the prior probability of a first object.
     """
-    empty = np.asarray(likelihood.empty)
-    squares = np.square(images / 255.0 - empty).sum() / len(images)
+    pixels = images / np.float32(255)
+    empty = np.asarray(likelihood.of(jnp.asarray(pixels)).empty)
+    squares = np.square(pixels - empty).sum(dtype=float) / len(images)
     sd = float(likelihood.sd)
     log_normal = -math.log(sd) - math.log(2 * math.pi) / 2
     log_p = math.log1p(-p) if p < 1 else -math.inf

@@ -35,7 +35,9 @@ def with_steps(
 def _steps_needed(
     guide: Guide, images: UInt8[Array, "N H W *C"], max_steps: Int[Array, ""]
 ) -> Int[Array, ""]:
-    scenes = guide.likelihood.foreground(images.astype(jnp.float32) / 255)
+    intensities = images.astype(jnp.float32) / 255
+    guide = guide.of(intensities)
+    scenes = guide.likelihood.foreground(intensities)
     from_image, state = guide.start(guide.networks, scenes)
     rows = len(scenes)  # the state of a loop has a constant shape
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), state)

@@ -8,7 +8,7 @@ behind theirs. A canvas has the channels of objects.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from airjax.config import Compose
 from airjax.programs.spatial import over_pixels
@@ -32,6 +32,23 @@ def composed(
     for y in objects:
         canvas = behind(compose, canvas, y)
     return canvas
+
+
+def segments(
+    compose: Compose, objects: Float[Array, "T *shape"], on: Bool[Array, " T"], visible: float
+) -> Int[Array, "H W"]:
+    """Which object each pixel shows, from 1; 0 is the background. Where objects are added up, it is
+    the brightest one, if it is brighter than ``visible``; where they hide each other, the one of
+    which most is seen, if it is more than is seen of the background."""
+    objects = jnp.where(over_pixels(on, objects), objects, 0)
+    if compose == "over":
+        opacity = objects[..., -1]
+        seen = jnp.cumprod(jnp.concatenate([jnp.ones_like(opacity[:1]), 1 - opacity]), axis=0)
+        share, background = opacity * seen[:-1], seen[-1]
+    else:
+        share = objects.max(-1) if objects.ndim == 4 else objects
+        background = jnp.full_like(share[0], visible)
+    return jnp.concatenate([background[None], share]).argmax(0)
 
 
 def on_background(

@@ -97,7 +97,7 @@ class Guide(eqx.Module):
                 before the other networks have learned to use it.
         """
         networks = cast(GuideNetworks, eqx_module("guide", self.networks))
-        guide = self.registered()
+        guide = self.registered().of(images)
         images = guide.likelihood.foreground(images)
         from_image, state = self.start(networks, images, exploration)
         bl_state = None if self.baseline is None else baseline_start(self.baseline, images)
@@ -111,6 +111,10 @@ class Guide(eqx.Module):
         """This guide in a program, with the parameters of the model that it reads: the background,
         if it is learned."""
         return dataclasses.replace(self, likelihood=self.likelihood.registered())
+
+    def of(self, images: Float[Array, "*image"]) -> "Guide":
+        """This guide of these images: with their own backgrounds, if they have such."""
+        return dataclasses.replace(self, likelihood=self.likelihood.of(images))
 
     def start(
         self,

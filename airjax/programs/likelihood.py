@@ -12,6 +12,7 @@ from numpyro.contrib.module import eqx_module
 
 from airjax.checks import one_of
 from airjax.config import LIKELIHOOD_SD, Compose, ModelConfig
+from airjax.own_background import OWN, own_background
 from airjax.programs.compose import on_background
 
 
@@ -22,10 +23,13 @@ class Likelihood(eqx.Module):
     `airjax.programs.compose.on_background`.
 
     Attributes:
-        background: b, ``[H, W]`` or ``[H, W, C]`` in [0, 1]; None without a background.
+        background: b, ``[H, W]`` or ``[H, W, C]`` in [0, 1]; None without a background. Where each
+            image has a background of its own, the mean of images, until `of` binds it to some.
         log_sd: log sd if it is learned, otherwise None.
         fixed_sd: sd if it is not learned.
         learns_background: whether b is a parameter.
+        own: how each image's own background is estimated; None where all have the same.
+        is_grey: whether images have no colours.
         compose: how objects make an image.
 
     Raises:
@@ -36,15 +40,19 @@ class Likelihood(eqx.Module):
     log_sd: Float[Array, ""] | None
     fixed_sd: float = eqx.field(static=True)
     learns_background: bool = eqx.field(static=True)
+    own: str | None = eqx.field(static=True)
+    is_grey: bool = eqx.field(static=True)
     compose: Compose = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig):
         sd, learns_sd = config.likelihood_sd, config.likelihood_sd == "learned"
-        one_of(("none", "mean", "learned"), background=config.background)
+        one_of(("none", "mean", "learned", *OWN), background=config.background)
         self.background = None if config.background == "none" else jnp.zeros(config.image_shape)
         self.log_sd = jnp.array(math.log(LIKELIHOOD_SD)) if learns_sd else None
         self.fixed_sd = LIKELIHOOD_SD if isinstance(sd, str) else sd
         self.learns_background = config.background == "learned"
+        self.own = config.background if config.background in OWN else None
+        self.is_grey = config.channels == 1
         self.compose = config.compose
 
     def __call__(self, canvas: Float[Array, "n H W *K"]) -> dist.Normal:
@@ -93,6 +101,15 @@ class Likelihood(eqx.Module):
         """Images less the background: what the guide reads, without a gradient of b."""
         b = self.clipped_background
         return images if b is None else images - jax.lax.stop_gradient(b)
+
+    def of(self, images: Float[Array, "*image"]) -> "Likelihood":
+        """This likelihood of these images, with their own backgrounds if they have such: ``[H, W]``
+        or ``[N, H, W]``, or with colours, in [0, 1]."""
+        if self.own is None or self.background is None:
+            return self
+        b = own_background(self.own, images[..., None] if self.is_grey else images)
+        b = b[..., 0] if self.is_grey else b
+        return eqx.tree_at(lambda likelihood: likelihood.background, self, b)
 
     def registered(self) -> "Likelihood":
         """This likelihood in a program: a parameter ``likelihood$params`` if part is learned."""

@@ -96,7 +96,7 @@ class Model(eqx.Module):
             exploration: of the guide; not used here.
         """
         decoder = cast(Decoder, eqx_module("decoder", self.decoder))
-        likelihood = self.likelihood.registered()
+        likelihood = self.likelihood.registered().of(images)
         with numpyro.plate("images", len(images)):
             canvas = self.prior(decoder, len(images), z_pres_prior)
             pixels = likelihood(canvas).to_event(images.ndim - 1)

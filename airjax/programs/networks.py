@@ -135,7 +135,11 @@ class LSTM(eqx.Module):
 
 
 class Decoder(eqx.Module):
-    """z_what to the small image y_att of one object."""
+    """z_what to the small image y_att of one object.
+
+    An object with opacity has a colour, and each pixel differs from it: a colour is then learned
+    once, and not for each pixel.
+    """
 
     mlp: MLP
     output_bias: float = eqx.field(static=True)
@@ -144,8 +148,9 @@ class Decoder(eqx.Module):
     has_opacity: bool = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
-        z, pixels = config.encoder_latent_size, math.prod(config.object_shape)
-        self.mlp = MLP((z, *config.decoder_net, pixels), config.non_linearity, key=key)
+        z, outputs = config.encoder_latent_size, math.prod(config.object_shape)
+        outputs += config.channels if config.compose == "over" else 0
+        self.mlp = MLP((z, *config.decoder_net, outputs), config.non_linearity, key=key)
         self.output_bias = config.decoder_output_bias
         self.use_sigmoid = config.decoder_output_use_sigmoid
         self.shape, self.has_opacity = config.object_shape, config.compose == "over"
@@ -156,9 +161,11 @@ class Decoder(eqx.Module):
             y = y + self.output_bias
             y = jax.nn.sigmoid(y) if self.use_sigmoid else y
             return y.reshape(len(y), *self.shape)
-        y = y.reshape(len(y), *self.shape)
+        pixels = math.prod(self.shape)
+        y, colour = y[:, :pixels].reshape(len(y), *self.shape), y[:, None, None, pixels:]
         opacity = jax.nn.sigmoid(y[..., -1:] + self.output_bias)
-        colours = jax.nn.sigmoid(y[..., :-1]) if self.use_sigmoid else y[..., :-1]
+        colours = y[..., :-1] + colour
+        colours = jax.nn.sigmoid(colours) if self.use_sigmoid else colours
         return jnp.concatenate([opacity * colours, opacity], axis=-1)
 
 

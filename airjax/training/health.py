@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
@@ -121,8 +122,8 @@ def _beside_a_threshold(reading: Reading, images: np.ndarray, try_this: str) -> 
 
 def _explained(reading: Reading, images: np.ndarray, model: Model, try_this: str) -> Finding:
     """1 less the squared error with the objects over that without any."""
-    empty = np.asarray(model.likelihood.empty)
     pixels = images / np.float32(255)
+    empty = np.asarray(model.likelihood.of(jnp.asarray(pixels)).empty)
     without = float(np.square(pixels - empty).sum())
     what = "share of the images' variation that is explained"
     if without == 0:
@@ -135,8 +136,10 @@ def _explained(reading: Reading, images: np.ndarray, model: Model, try_this: str
 def remedy(config: Config, images: UInt8[np.ndarray, "N H W *C"]) -> str:
     """What most likely mends a training on these images, as a flag; found by looking at them."""
     model, smaller = config.model, min(images.shape[1:3])
-    if model.background == "none" and background.is_visible(images):
-        return "--background mean (the background of these images is not black)"
+    if model.background == "none":
+        suits, what = background.look(images)
+        if suits != "none":
+            return f"--background {suits} (the background of these images is not black: {what})"
     size = object_size.estimate(images)
     if size is not None and config.pictures.crop is None and smaller > SMALL * size:
         crop = max(32, 4 * round(size))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from airjax.background import is_visible, level
+from airjax.background import look
 from airjax.config import Config, ModelConfig
 from airjax.console import Decision
 from airjax.data import DATASETS, NamedData
@@ -60,6 +60,11 @@ def resolved(
             object_size = estimated  # the same size, in pixels of the images
     known = DATASETS.get(config.train.data)
     defaults = OTHER if known is None else known._asdict()
+    is_paper = known is not None and known.is_paper
+    if known is not None and not is_paper and max_objects is None and "model_steps" not in given:
+        most = max(config.model.model_steps, *known.scenes.counts)
+        config = replace(config, model=replace(config.model, model_steps=most))
+        decisions.append(Decision("most objects", f"{most}, as the data set has", "--max-objects"))
     train, model = config.train, config.model
     if train.steps is None:
         train = replace(train, steps=defaults["steps"])
@@ -68,16 +73,19 @@ def resolved(
     if model.guide == "auto":
         model = replace(model, guide="attend" if config.pictures.crop else defaults["guide"])
         decisions.append(Decision("guide", model.guide, "--guide"))
-    if model.background in ("local", "lines"):
+    if model.background == "local":
         rule = "must be another one for images in memory: this one is subtracted from picture files"
         raise InputError("background", rule, model.background)
     if model.background == "auto":
-        visible = known is None and not config.pictures.crop and is_visible(images)
-        model = replace(model, background="mean" if visible else "none")
-        if visible:
-            black = f"{100 * level(images):.0f} % from black"
-            decisions.append(Decision("background", f"mean, {black}", "--background"))
-    if known is None or object_size is not None:
+        open_to = not is_paper and not config.pictures.crop
+        background, what = look(images) if open_to else ("none", "")
+        model = replace(model, background=background)
+        if background != "none":
+            decisions.append(Decision("background", f"{background}, {what}", "--background"))
+    if model.background == "flat" and model.compose == "add" and "compose" not in given:
+        model = replace(model, compose="over")
+        decisions.append(Decision("objects", "hide what is behind them", "--compose"))
+    if not is_paper or object_size is not None:
         detail = None if seen is None else seen.detail
         margin = MARGIN if detail is None else window_margin(detail)
         model, size = fitted(model, object_size, images, estimated, margin)
