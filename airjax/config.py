@@ -58,7 +58,7 @@ class ModelConfig:
         masking: leave z_where and z_what of absent objects out of the log-probability.
         guide: "attend" places each window where most of the image is not yet explained. "window",
             the paper's, reads the whole image and places windows anywhere. "basic" is "window"
-            without windows: z_what is read from the LSTM's state. "auto" is "window" for digits and
+            without windows: z_what is read from the LSTM's state. "auto" is "window" for
             multi-mnist, "attend" for all other data.
         window_size: side of the windows x_att and y_att, in their own pixels.
         encoder_latent_size: Z, the size of z_what.
@@ -180,7 +180,7 @@ class TrainConfig:
 
     Attributes:
         data: name of a data set, or path of an .npz of images or of a folder of pictures.
-        steps: number of gradient steps (default: 2,000 for digits, 6,000 otherwise).
+        steps: number of gradient steps (default: 1,000 for digits, 6,000 otherwise).
         batch_size: number of images in a step.
         learning_rate: peak learning rate of Adam, after the warm-up (default: 0.0003 for the
             estimator score, 0.002 otherwise).

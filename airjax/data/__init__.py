@@ -55,7 +55,7 @@ SCATTERED = SceneConfig(
     object_size=14, scale_mean=1.0, scale_sd=0.0, overlap="limited", shared=98,
 )  # fmt: skip
 DATASETS: dict[str, NamedData] = {
-    "digits": NamedData(load_digits, SceneConfig(), guide="window", steps=2000, is_paper=True),
+    "digits": NamedData(load_digits, SceneConfig(), steps=1000, is_paper=True),
     "multi-mnist": NamedData(load_mnist, SceneConfig(), guide="window", is_paper=True),
     "sprites": NamedData(
         load_sprites,

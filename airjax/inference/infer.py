@@ -25,12 +25,13 @@ from airjax.programs.compose import composed, segments
 from airjax.programs.elbo import CountELBO, CountIWAE, log_count_probs
 from airjax.programs.guide import Guide, all_on_trace
 from airjax.programs.model import Model
-from airjax.programs.spatial import window_boxes
+from airjax.programs.spatial import over_pixels, window_boxes
 
 VISIBLE = 0.1  # tight boxes are drawn around the pixels above this intensity
 BATCH = 500  # images read at a time: bounds the memory
 FEW, ROWS = 8, 64  # images that a program is compiled for: for a few, and for more on a CPU
-DOUBTFUL = 80.0  # unexplained nats from which an image gets a second look
+# an image gets a second look if more nats are unexplained, or an object explains fewer
+DOUBTFUL = 80.0
 SPARSE = 8  # of so many pixels, one is looked at for the noise
 MEDIAN = 0.4549  # of a squared normal of variance 1
 AnyArray = Array | np.ndarray  # JAX's while reading, NumPy's afterwards
@@ -51,11 +52,13 @@ class Reading(NamedTuple):
         windows: ``[N, T, w, w]``, the objects y_att decoded from z_what.
         window_boxes: ``[N, T, 4]``, outlines of the windows: x0, y0, x1, y1 in pixels.
         tight_boxes: ``[N, T, 4]``, boxes around the pixels in which both object and image are
-            visible.
+            visible, and, where objects are added up, this one draws most.
         reconstruction: ``[N, H, W]``, mean of the pixels given the objects of the most probable
             count.
         unexplained: ``[N]``, nats of the likelihood that noise does not account for: what better
             objects could gain at most.
+        weakest: ``[N]``, nats of the likelihood that are lost without the object of the most
+            probable count that explains least; infinite without any object.
         segments: uint8 ``[N, H, W]``, the object of the most probable count that each pixel shows,
             from 1 in the order of steps; 0 for the background.
     """
@@ -70,6 +73,7 @@ class Reading(NamedTuple):
     tight_boxes: Float[AnyArray, "N T 4"] = NOT_READ
     reconstruction: Float[AnyArray, "N H W *C"] = NOT_READ
     unexplained: Float[AnyArray, " N"] = NOT_READ
+    weakest: Float[AnyArray, " N"] = NOT_READ
     segments: UInt8[AnyArray, "N H W"] = NOT_READ
 
     @property
@@ -100,7 +104,15 @@ class Reading(NamedTuple):
 
 
 # what a user asks for, and what training and `AIR.score` ask for; the rest is then not computed
-FOUND = ("count_probs", "z_where", "z_what", "window_boxes", "tight_boxes", "unexplained")
+FOUND = (
+    "count_probs",
+    "z_where",
+    "z_what",
+    "window_boxes",
+    "tight_boxes",
+    "unexplained",
+    "weakest",
+)
 BOUND = ("elbo",)
 
 
@@ -125,7 +137,8 @@ def read(
         num_paths: K, the paths of the guide that counts and ELBO are averaged over.
         z_pres_prior: p_t of the model, for the ELBO (default: its config's).
         second_look: whether counts and objects are those of `airjax.inference.second_look`; None
-            for images that are doubtful: more than ``DOUBTFUL`` nats are unexplained.
+            for images that are doubtful: more than ``DOUBTFUL`` nats are unexplained, or one of
+            several objects explains fewer.
         title: of the progress that is displayed; None displays none.
 
     Raises:
@@ -251,7 +264,7 @@ def read_stream(
         fields: of the readings, for example ``FOUND``; the others are not computed.
         seed: of the guide's samples.
         num_paths: K, the paths of the guide that counts and ELBO are averaged over.
-        second_look: as in `read`; None needs the fields ``count_probs`` and ``unexplained``.
+        second_look: as in `read`; None needs ``count_probs``, ``unexplained`` and ``weakest``.
         z_pres_prior: p_t of the model, for the ELBO (default: its config's).
 
     Raises:
@@ -287,10 +300,11 @@ def _looked_again(
     program: Callable[[UInt8[Array, "N H W *C"], Key[Array, " N"]], Reading],
     seed: int,
 ) -> Reading:
-    """The reading, with doubtful images read again by a program with a second look. A count of no
-    object, or of T, cannot change there."""
-    can_change = (reading.count > 0) & (reading.count < reading.count_probs.shape[1] - 1)
-    doubtful = np.flatnonzero((reading.unexplained > DOUBTFUL) & can_change)
+    """The reading, with doubtful images read again by a program with a second look: those in which
+    an object may be two, or one of several may be none."""
+    most = reading.count_probs.shape[1] - 1
+    splits = (reading.unexplained > DOUBTFUL) & (reading.count > 0) & (reading.count < most)
+    doubtful = np.flatnonzero(splits | ((reading.weakest < DOUBTFUL) & (reading.count > 1)))
     if not len(doubtful):
         return reading
     parts = (images[doubtful[i : i + FEW]] for i in range(0, len(doubtful), FEW))
@@ -353,9 +367,7 @@ def _read_one(
     z_where, z_what, y = objects.z_where, objects.z_what, objects.y
     present = jnp.arange(steps) < count_probs.argmax()
     mean = model.likelihood.mean(composed(model.config.compose, y, present))
-    seen = jnp.abs(model.likelihood.foreground(image)) > VISIBLE
-    seen = seen.any(-1) if image.ndim == 3 else seen
-    shown = jnp.where(seen[..., None] if y.ndim == 4 else seen, y, 0)
+    shown = _shown(model, image, y, present)
     return Reading(
         elbo=elbo.mean(),
         count_probs=count_probs,
@@ -367,8 +379,23 @@ def _read_one(
         tight_boxes=tight_boxes(shown, window_boxes(z_where, size)),
         reconstruction=mean,
         unexplained=_unexplained(model, image, mean),
+        weakest=_weakest(model, image, y, present),
         segments=segments(model.config.compose, y, present, VISIBLE).astype(jnp.uint8),
     )
+
+
+def _shown(
+    model: Model, image: Float[Array, "H W *C"], y: Float[Array, "T H W *K"], present: Array
+) -> Float[Array, "T H W *K"]:
+    """Objects in those pixels where the image differs from the background; where they are added up,
+    only in those of which each draws more than the others."""
+    seen = jnp.abs(model.likelihood.foreground(image)) > VISIBLE
+    seen = seen.any(-1, keepdims=y.ndim == 4) if image.ndim == 3 else seen
+    if model.config.compose == "over":
+        seen = seen if seen.ndim == 3 else seen[..., None]
+        return jnp.where(seen, y, 0)
+    total = jnp.where(over_pixels(present, y), y, 0).sum(0)
+    return jnp.where(seen & (y > total / 2), y, 0)
 
 
 def _unexplained(
@@ -379,6 +406,20 @@ def _unexplained(
     error, likelihood = jnp.square(image - mean), model.likelihood
     noise = jnp.median(error.reshape(-1)[::SPARSE]) / MEDIAN
     return likelihood.power * (error - noise).sum() / (2 * likelihood.sd**2)
+
+
+def _weakest(
+    model: Model, image: Float[Array, "H W *C"], y: Float[Array, "T H W *K"], present: Array
+) -> Float[Array, ""]:
+    """The nats that the likelihood loses without one of the present objects, the least of them."""
+    likelihood, on = model.likelihood, present & ~jnp.eye(len(present), dtype=bool)
+
+    def log_p(on: Bool[Array, " T"]) -> Float[Array, ""]:
+        error = jnp.square(image - likelihood.mean(composed(model.config.compose, y, on)))
+        return -likelihood.power * error.sum() / (2 * likelihood.sd**2)
+
+    losses = log_p(present) - jax.vmap(log_p)(on)
+    return jnp.where(present, losses, jnp.inf).min()
 
 
 def importance_weighted_bound(

@@ -1,11 +1,14 @@
-"""A second look at the objects that the guide found: is one of them two?
+"""A second look at the objects that the guide found: is one of them two, or one too many?
 
 The guide infers an image in one pass, and may read two close objects as one. The model then
 explains the image badly. So the guide's explanation with n objects is compared with one with n + 1,
 in which one object is split in two, and each object is read again in the residual of the others.
-With L_n the ELBO of the best explanation found with n objects, and q(n) the guide's probabilities,
+It is also compared with one with n - 1, without the object that explains least. With L_n the ELBO
+of the best explanation found with n objects, and q(n) the guide's probabilities,
 
-    p(n + 1) / p(n) = q(n + 1) exp(L_{n+1}) / (q(n) exp(L_n)).
+    p(n + 1) / p(n) = q(n + 1) exp(L_{n+1}) / (q(n) exp(L_n)),
+
+and likewise for n - 1.
 """
 
 import dataclasses
@@ -148,7 +151,7 @@ def refined(
     model: Model, guide: Guide, image: Float[Array, "H W *C"], log_q_n: Float[Array, " counts"]
 ) -> tuple[Float[Array, " counts"], Explanation]:
     """The probability of each count, and the objects of the best explanation with the most probable
-    count, which come first. Nothing changes if the guide finds no object, or T.
+    count, which come first. T objects are not split, and a single one is not left out.
 
     Args:
         model: trained generative program.
@@ -166,7 +169,10 @@ def refined(
     possible = (n > 0) & (n < steps)
     elbo = jnp.stack([explainer.elbo(as_read, t < n), explainer.elbo(others, t < n)])
     elbo = jnp.where(possible | (jnp.arange(2) == 0), elbo, -jnp.inf)
-    gain = jnp.where(possible, explainer.elbo(more, t <= n) - elbo.max(), 0)
-    probs = jax.nn.softmax(log_q_n + gain * (jnp.arange(steps + 1) == n + 1))
-    best = jnp.where(probs.argmax() > n, 2, elbo.argmax())
-    return probs, jax.tree.map(lambda *x: jnp.stack(x)[best], as_read, others, more)
+    fewer = explainer.sweep(explainer.without_one(as_read, t < n), t < n - 1)
+    gains = explainer.elbo(more, t <= n), explainer.elbo(fewer, t < n - 1)
+    gain = jnp.where(jnp.stack([possible, n > 1]), jnp.stack(gains) - elbo.max(), 0)
+    counts = jnp.arange(steps + 1)
+    probs = jax.nn.softmax(log_q_n + gain[0] * (counts == n + 1) + gain[1] * (counts == n - 1))
+    best = jnp.select([probs.argmax() > n, probs.argmax() < n], [2, 3], elbo.argmax())
+    return probs, jax.tree.map(lambda *x: jnp.stack(x)[best], as_read, others, more, fewer)
