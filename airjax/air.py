@@ -227,7 +227,7 @@ class AIR(TransformerMixin, BaseEstimator):
                 rule = (
                     "must be off for pictures of any size: each object is compared with two anyway"
                 )
-                raise InputError("second_look", rule, self.second_look)
+                raise InputError("second_look", rule)
             yield from blocks.find_each(self.model, guide, images)
             return
         for image in images:

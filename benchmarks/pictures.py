@@ -128,15 +128,16 @@ def run(name: str, seed: int, extra: str, folder: Path) -> Iterator[dict]:
     with open(folder / f"train-{seed}.log", "w") as log:
         train_s = timed(line, log)
     # pictures of any size are compared with one object more anyway
-    for look in ("",) if "--crop" in case.flags else ("", "--second-look"):
-        found = folder / f"found-{seed}{look}"
-        line = f"predict {folder}/run-{seed} {folder}/test --out {found} --draw {look}"
+    for look in ("doubtful",) if "--crop" in case.flags else ("doubtful", "all"):
+        found = folder / f"found-{seed}-{look}"
+        line = f"predict {folder}/run-{seed} {folder}/test --out {found} --draw"
+        line += f" --second-look {look}"
         predict_s = timed(line, subprocess.DEVNULL)
         yield {
             "case": name,
             "seed": seed,
             "flags": f"{case.flags} {extra}",
-            "second_look": bool(look),
+            "second_look": look,
             "train_s": train_s,
             "predict_s": predict_s,
         } | scored(found, truth)
@@ -157,7 +158,7 @@ def row(r: dict) -> str:
         r["case"],
         f"`{r['flags'].strip()}`" if r["flags"].strip() else "none",
         r["seed"],
-        "yes" if r["second_look"] else "no",
+        r["second_look"],
         f"{100 * r['count_accuracy']:.1f} %",
         f"{100 * r['relative_count_error']:.1f} %",
         f"{r['ap50']:.3f}",

@@ -92,7 +92,7 @@ def test_evaluate_parts_and_other_files(workplace, tmp_path, capsys):
 
 
 def test_evaluate_with_a_second_look(workplace, capsys):
-    airjax(f"evaluate {workplace}/run --json --second-look")
+    airjax(f"evaluate {workplace}/run --json --second-look all")
     again = json.loads(capsys.readouterr().out)
     once = json.loads((workplace / "run/evaluation.json").read_text())
     assert once["settings"] | {"second_look": True} == again["settings"]
@@ -100,7 +100,7 @@ def test_evaluate_with_a_second_look(workplace, capsys):
         again["elbo"],
         again["count_accuracy_sample"],
     )
-    airjax(f"evaluate {workplace}/run --second-look")
+    airjax(f"evaluate {workplace}/run --second-look all")
     assert "K = 10 paths, with a second look, seed 0" in " ".join(capsys.readouterr().out.split())
 
 

@@ -11,7 +11,9 @@ from conftest import TINY
 from numpyro import handlers
 
 from airjax.inference import infer
-from airjax.inference.infer import Reading, importance_weighted_bound, read, tight_boxes
+from airjax.inference.explained import tight_boxes
+from airjax.inference.infer import Reading, read
+from airjax.inference.metrics import importance_weighted_bound
 from airjax.inference.steps import with_steps
 from airjax.programs.elbo import CountIWAE
 from airjax.programs.spatial import window_boxes, window_to_image

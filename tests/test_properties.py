@@ -19,8 +19,9 @@ from airjax.data.composer import SceneConfig, compose
 from airjax.data.dataset import Dataset, as_images, load_dataset
 from airjax.data.digits import load_digits
 from airjax.errors import InputError
-from airjax.inference.infer import importance_weighted_bound, read, tight_boxes
-from airjax.inference.metrics import empty_elbo, score
+from airjax.inference.explained import tight_boxes
+from airjax.inference.infer import read
+from airjax.inference.metrics import empty_elbo, importance_weighted_bound, score
 from airjax.inference.second_look import refined
 from airjax.programs.elbo import log_count_probs
 from airjax.programs.model import geometric_like

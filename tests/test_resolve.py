@@ -47,7 +47,7 @@ def test_air_and_the_command_line_decide_alike(images, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "guide", "steps"),
-    [("digits", "window", 2000), ("multi-mnist", "window", 6000), ("sprites", "attend", 6000)],
+    [("digits", "attend", 1000), ("multi-mnist", "window", 6000), ("sprites", "attend", 6000)],
 )
 def test_named_data_sets_keep_the_papers_priors(name, guide, steps, images):
     config, _ = resolved(Config(TrainConfig(data=name)), images)

@@ -16,7 +16,7 @@ from airjax.air import AIR
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.errors import InputError
 from airjax.inference import infer, second_look
-from airjax.inference.infer import read
+from airjax.inference.infer import Reading, read
 from airjax.inference.second_look import APART, Explainer, refined
 from airjax.programs.compose import composed
 from airjax.programs.model import where_prior
@@ -97,6 +97,17 @@ def test_a_third_object_is_found_beside_two(blobs, look):
     assert look(image, jnp.log(jnp.array([0.001, 0.004, 0.99, 0.005])))[0].argmax() == 3
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_one_object_too_many_is_left_out(blobs, look, n):
+    """The guide, all but sure of n objects, has one more than there are."""
+    places = [(0.6, -0.5), (-0.5, 0.6)][: n - 1]
+    sure = jnp.log(jnp.full(STEPS + 1, 1e-4).at[n].set(0.9997))
+    probs, found = look(drawn(blobs[0], *places), sure)
+    assert probs.argmax() == n - 1
+    centres = np.asarray(-found.z_where[:, 1:] / found.z_where[:, :1])[: n - 1]
+    assert np.abs(centres[:, None] - np.array(places)).max(-1).min(0).max() < 0.1
+
+
 def test_the_guides_doubt_counts_too(blobs, look):
     """Where it is sure enough, no evidence is."""
     sure = jnp.array([-200.0, 0.0, -np.inf, -200.0])
@@ -104,18 +115,19 @@ def test_the_guides_doubt_counts_too(blobs, look):
 
 
 @pytest.mark.parametrize("n", range(STEPS + 1))
-def test_only_one_object_more_is_weighed(blobs, look, n):
-    """Probabilities sum to 1, all others keep their ratios; at 0 and T nothing changes."""
+def test_only_one_object_more_or_less_is_weighed(blobs, look, n):
+    """Probabilities sum to 1, all others keep their ratios; without objects nothing changes."""
     image = drawn(blobs[0], (0.3, -0.2))
     log_q = jnp.log(jnp.array([0.1, 0.2, 0.3, 0.4])[(jnp.arange(4) + 3 - n) % 4])
     assert log_q.argmax() == n
     probs, found = look(image, log_q)
     np.testing.assert_allclose(probs.sum(), 1, rtol=1e-5)
-    others = np.arange(STEPS + 1) != (n + 1 if 0 < n < STEPS else -1)
+    weighed = [n + 1] * (0 < n < STEPS) + [n - 1] * (n > 1)
+    others = ~np.isin(np.arange(STEPS + 1), weighed)
     kept = probs[others] / probs[others].sum()
     q = np.exp(log_q)[others]
     np.testing.assert_allclose(kept, q / q.sum(), rtol=1e-4)
-    if n in (0, STEPS):
+    if n == 0:
         for a, b in zip(found, Explainer(*blobs, image).read(image, STEPS), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -254,7 +266,7 @@ def test_reading(blobs, pictures, monkeypatch):
 
 
 BASIC = dataclasses.replace(TINY, guide="basic")
-TOLD = "second_look must be off for the guide basic, which reads no windows, got True"
+TOLD = "second_look must be off for the guide basic, which reads no windows"
 
 
 def test_the_basic_guide_is_refused():
@@ -277,5 +289,57 @@ def test_the_flag_is_refused_too(command, tmp_path, capsys):
     run = Run.create(Config(TrainConfig(data=f"{tmp_path}/images.npz"), BASIC), tmp_path / "run")
     run.save(*untrained(BASIC, 0))
     message = TOLD.replace("second_look", "--second-look")
-    assert mistake(f"{command.format(tmp_path)} --second-look", capsys) == message
+    assert mistake(f"{command.format(tmp_path)} --second-look all", capsys) == message
     assert not (tmp_path / "out").exists()
+
+
+def test_by_default_doubtful_images_get_one(blobs, pictures, monkeypatch):
+    """They are read as with a second look of all, the others as without."""
+    monkeypatch.setattr(infer, "DOUBTFUL", 200.0)  # of this sharp likelihood
+    kinds = {look: read(*blobs, pictures, second_look=look) for look in (None, True, False)}
+    once = kinds[False]
+    split = (once.unexplained > 200) & (once.count > 0) & (once.count < STEPS)
+    doubtful = split | ((once.weakest < 200) & (once.count > 1))
+    assert 0 < doubtful.sum() < len(pictures)
+    for name in Reading._fields:
+        want = np.where(
+            doubtful.reshape(-1, *[1] * (getattr(once, name).ndim - 1)),
+            getattr(kinds[True], name), getattr(once, name),
+        )  # fmt: skip
+        np.testing.assert_allclose(getattr(kinds[None], name), want, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_unexplained_is_the_squared_error_beyond_noise(blobs):
+    """Of an image that the model explains but for a bar: the bar's worth, noise or not."""
+    model, guide = blobs
+    clean = np.asarray(drawn(model, (0.3, -0.2)))
+    bar = np.zeros(SIZE, np.float32)
+    bar[2:4, 2:12] = 0.8
+    noise = 0.05 * np.random.default_rng(0).standard_normal((40, *SIZE))
+    images = np.stack([clean, clean + bar, *np.clip(0.3 + 0.4 * clean + noise, 0, 1)])
+    images = np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+    reading = read(model, guide, images[:2], second_look=False)
+    worth = np.square(images[1] / 255 - np.asarray(reading.reconstruction[1])).sum() / 0.02
+    np.testing.assert_allclose(reading.unexplained[1], worth, rtol=1e-3)
+    assert reading.unexplained[0] < 20 < reading.unexplained[1]
+    flat = np.round(255 * np.clip(np.abs(noise), 0, 1)).astype(np.uint8)
+    unexplained = read(model, guide, flat, second_look=False).unexplained
+    everything = np.square(flat / 255).sum((1, 2)) / 0.02
+    assert np.abs(unexplained).mean() < 0.3 * everything.mean()
+
+
+def test_the_weakest_object_is_the_one_that_explains_least(blobs):
+    model, guide = blobs
+    image = np.asarray(drawn(model, (0.6, -0.5), (-0.5, 0.6)))[None]
+    images = np.round(255 * image).astype(np.uint8)
+    reading = read(model, guide, images, second_look=False)
+    n = int(reading.count[0])
+    y = window_to_image(jnp.asarray(reading.z_where[0]), model.decoder(reading.z_what[0]), SIZE)
+    on = jnp.arange(STEPS) < n
+    pixels = images[0] / np.float32(255)
+
+    def loss(on):
+        return np.square(pixels - np.asarray(composed("add", y, on))).sum() / 0.02
+
+    each = [loss(on & (jnp.arange(STEPS) != t)) - loss(on) for t in range(n)]
+    np.testing.assert_allclose(reading.weakest[0], min(each, default=np.inf), rtol=1e-4)

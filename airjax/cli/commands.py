@@ -61,8 +61,8 @@ def evaluate(
         data_dir: Folder with MNIST's files.
     """
     from airjax.console import console, report_tables
-    from airjax.inference.infer import importance_weighted_bound, read
-    from airjax.inference.metrics import score, settings
+    from airjax.inference.infer import read
+    from airjax.inference.metrics import importance_weighted_bound, score, settings
     from airjax.inference.steps import with_steps
 
     at_least_1(num_paths=num_paths, particles=particles)

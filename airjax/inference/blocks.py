@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from scipy.special import expit
 
 from airjax.console import report
-from airjax.inference.infer import tight_boxes
+from airjax.inference.explained import tight_boxes
 from airjax.inference.results import Objects, poisson_binomial
 from airjax.inference.slots import TOGETHER, Slots
 from airjax.inference.whole import Reader

@@ -19,21 +19,19 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, UInt8, UInt32
 from airjax.config import LIKELIHOOD_SD
 from airjax.console import tracked
 from airjax.errors import InputError
+from airjax.inference.explained import VISIBLE, shown, tight_boxes, unexplained, weakest
 from airjax.inference.second_look import Explainer, refined
 from airjax.precision import in_32_bits
 from airjax.programs.compose import composed, segments
-from airjax.programs.elbo import CountELBO, CountIWAE, log_count_probs
+from airjax.programs.elbo import CountELBO, log_count_probs
 from airjax.programs.guide import Guide, all_on_trace
 from airjax.programs.model import Model
-from airjax.programs.spatial import over_pixels, window_boxes
+from airjax.programs.spatial import window_boxes
 
-VISIBLE = 0.1  # tight boxes are drawn around the pixels above this intensity
 BATCH = 500  # images read at a time: bounds the memory
 FEW, ROWS = 8, 64  # images that a program is compiled for: for a few, and for more on a CPU
 # an image gets a second look if more nats are unexplained, or an object explains fewer
 DOUBTFUL = 80.0
-SPARSE = 8  # of so many pixels, one is looked at for the noise
-MEDIAN = 0.4549  # of a squared normal of variance 1
 AnyArray = Array | np.ndarray  # JAX's while reading, NumPy's afterwards
 NOT_READ: Any = None  # a field of a reading that was not asked for
 
@@ -273,7 +271,7 @@ def read_stream(
     has_windows = guide.config.guide != "basic"
     if second_look and not has_windows:
         rule = "must be off for the guide basic, which reads no windows"
-        raise InputError("second_look", rule, second_look)
+        raise InputError("second_look", rule)
 
     def one_batch(images, keys, look=bool(second_look)):
         programs = masked(model, guide)
@@ -367,7 +365,6 @@ def _read_one(
     z_where, z_what, y = objects.z_where, objects.z_what, objects.y
     present = jnp.arange(steps) < count_probs.argmax()
     mean = model.likelihood.mean(composed(model.config.compose, y, present))
-    shown = _shown(model, image, y, present)
     return Reading(
         elbo=elbo.mean(),
         count_probs=count_probs,
@@ -376,99 +373,9 @@ def _read_one(
         z_what=z_what,
         windows=model.decoder(z_what),
         window_boxes=window_boxes(z_where, size),
-        tight_boxes=tight_boxes(shown, window_boxes(z_where, size)),
+        tight_boxes=tight_boxes(shown(model, image, y, present), window_boxes(z_where, size)),
         reconstruction=mean,
-        unexplained=_unexplained(model, image, mean),
-        weakest=_weakest(model, image, y, present),
+        unexplained=unexplained(model, image, mean),
+        weakest=weakest(model, image, y, present),
         segments=segments(model.config.compose, y, present, VISIBLE).astype(jnp.uint8),
     )
-
-
-def _shown(
-    model: Model, image: Float[Array, "H W *C"], y: Float[Array, "T H W *K"], present: Array
-) -> Float[Array, "T H W *K"]:
-    """Objects in those pixels where the image differs from the background; where they are added up,
-    only in those of which each draws more than the others."""
-    seen = jnp.abs(model.likelihood.foreground(image)) > VISIBLE
-    seen = seen.any(-1, keepdims=y.ndim == 4) if image.ndim == 3 else seen
-    if model.config.compose == "over":
-        seen = seen if seen.ndim == 3 else seen[..., None]
-        return jnp.where(seen, y, 0)
-    total = jnp.where(over_pixels(present, y), y, 0).sum(0)
-    return jnp.where(seen & (y > total / 2), y, 0)
-
-
-def _unexplained(
-    model: Model, image: Float[Array, "H W *C"], mean: Float[Array, "H W *C"]
-) -> Float[Array, ""]:
-    """What the squared error costs the likelihood, in nats, less what noise costs: its variance is
-    estimated from the median of squared errors, since objects cover few pixels."""
-    error, likelihood = jnp.square(image - mean), model.likelihood
-    noise = jnp.median(error.reshape(-1)[::SPARSE]) / MEDIAN
-    return likelihood.power * (error - noise).sum() / (2 * likelihood.sd**2)
-
-
-def _weakest(
-    model: Model, image: Float[Array, "H W *C"], y: Float[Array, "T H W *K"], present: Array
-) -> Float[Array, ""]:
-    """The nats that the likelihood loses without one of the present objects, the least of them."""
-    likelihood, on = model.likelihood, present & ~jnp.eye(len(present), dtype=bool)
-
-    def log_p(on: Bool[Array, " T"]) -> Float[Array, ""]:
-        error = jnp.square(image - likelihood.mean(composed(model.config.compose, y, on)))
-        return -likelihood.power * error.sum() / (2 * likelihood.sd**2)
-
-    losses = log_p(present) - jax.vmap(log_p)(on)
-    return jnp.where(present, losses, jnp.inf).min()
-
-
-def importance_weighted_bound(
-    model: Model,
-    guide: Guide,
-    images: UInt8[np.ndarray, "N H W *C"],
-    num_particles: int,
-    seed: int = 0,
-) -> Float[np.ndarray, " N"]:
-    """A lower bound of log p(x) of each image, in nats, tighter than the ELBO: `CountIWAE` with
-    ``num_particles`` paths."""
-
-    def one_batch(images, keys):
-        return _bound_batch(*masked(model, guide), images, keys, num_particles)
-
-    return in_batches(one_batch, images, seed)
-
-
-@eqx.filter_jit
-def _bound_batch(
-    model: Model,
-    guide: Guide,
-    images: UInt8[Array, "N H W *C"],
-    keys: Key[Array, " N"],
-    num_particles: int,
-) -> Float[Array, " N"]:
-    iwae = CountIWAE(num_particles, vectorize_particles=False)  # one by one: bounds the memory
-
-    def one(image, key):
-        return iwae.per_image(key, {}, model, guide, image[None].astype(jnp.float32) / 255)[0]
-
-    return jax.vmap(one)(images, keys)
-
-
-def tight_boxes(
-    objects: Float[Array, "T H W *C"], otherwise: Float[Array, "T 4"]
-) -> Float[Array, "T 4"]:
-    """Boxes around the visible pixels of each object; ``otherwise`` for objects without any."""
-    visible = objects > VISIBLE
-    visible = visible.any(-1) if visible.ndim == 4 else visible  # in any channel
-    rows, columns = visible.any(2), visible.any(1)
-    height, width = objects.shape[1:3]
-    boxes = jnp.stack(
-        [
-            columns.argmax(1),
-            rows.argmax(1),
-            width - columns[:, ::-1].argmax(1),
-            height - rows[:, ::-1].argmax(1),
-        ],
-        axis=-1,
-    )
-    return jnp.where(rows.any(1)[:, None], boxes.astype(jnp.float32), otherwise)

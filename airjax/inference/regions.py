@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int
 from scipy import ndimage
 
 from airjax.data.placement import UPRIGHT, Placement
-from airjax.inference.infer import ROWS, VISIBLE
+from airjax.inference.explained import VISIBLE
+from airjax.inference.infer import ROWS
 from airjax.inference.results import Objects
 from airjax.precision import in_32_bits
 from airjax.programs.model import Model

@@ -276,10 +276,13 @@ class AttendGuide(Guide):
         z_where: Float[Array, "N 3"],
         images: Float[Array, "N H W *C"],
         residual: Float[Array, "N H W *C"],
-    ) -> Float[Array, "N 2 w w *C"]:
-        """The windows of image and residual."""
-        size = self.config.window_size
-        return jnp.stack([image_to_window(z_where, x, size) for x in (images, residual)], axis=1)
+    ) -> Float[Array, "N 2 w w *K"]:
+        """The windows of image and residual. Where objects hide others, both may be of either sign,
+        and their magnitudes are one channel more: a shape is then read whatever its colour."""
+        size, both = self.config.window_size, (images, residual)
+        if self.config.compose == "over":
+            both = [with_magnitude(x) for x in both]
+        return jnp.stack([image_to_window(z_where, x, size) for x in both], axis=1)
 
     def explained(self, last, z_where, z_what):
         """The residual less the decoded object, or what is visible of it, and the canvas with
@@ -292,6 +295,12 @@ class AttendGuide(Guide):
         canvas = behind("over", before, y)
         mean = jax.lax.stop_gradient(self.likelihood).mean
         return last.residual - (mean(canvas) - mean(before)), canvas
+
+
+def with_magnitude(images: Float[Array, "N H W *C"]) -> Float[Array, "N H W K"]:
+    """Images, and the largest magnitude of each pixel's colours as their last channel."""
+    images = images[..., None] if images.ndim == 3 else images
+    return jnp.concatenate([images, jnp.abs(images).max(-1, keepdims=True)], axis=-1)
 
 
 def coverage(images: Float[Array, "N H W *C"], s: float) -> Float[Array, "N H W"]:

@@ -169,6 +169,14 @@ class Decoder(eqx.Module):
         return jnp.concatenate([opacity * colours, opacity], axis=-1)
 
 
+def read_size(config: ModelConfig) -> int:
+    """The number of values in the windows that a guide reads at a place."""
+    if config.guide != "attend":
+        return math.prod(config.window_shape)
+    channels = config.channels + (config.compose == "over")  # the last is the magnitude
+    return 2 * config.window_size**2 * channels
+
+
 class Encoder(eqx.Module):
     """The window x_att to location and scale of the guide's z_what. In the guide attend it reads
     two windows, of the image and of the residual; in the guide basic, the LSTM's output h_t."""
@@ -176,8 +184,7 @@ class Encoder(eqx.Module):
     mlp: MLP
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
-        windows = {"attend": 2}.get(config.guide, 1)
-        size = windows * math.prod(config.window_shape)
+        size = read_size(config)
         size = config.rnn_hidden_size if config.guide == "basic" else size
         z = config.encoder_latent_size
         self.mlp = MLP((size, *config.encoder_net, 2 * z), config.non_linearity, key=key)
@@ -277,8 +284,7 @@ class GuideNetworks(eqx.Module):
         keys = jax.random.split(key, 4)
         z = config.encoder_latent_size
         if config.guide == "attend":
-            pixels, hidden = 2 * math.prod(config.window_shape), config.rnn_hidden_size
-            sizes = (pixels, *config.embed_net, hidden)
+            sizes = (read_size(config), *config.embed_net, config.rnn_hidden_size)
             self.embed = MLP(sizes, config.non_linearity, key=keys[0], final_non_linearity=True)
             self.rnn = self.z_where_init = self.z_what_init = None
         else:
