@@ -17,6 +17,7 @@ from conftest import TINY, mistake
 
 from airjax.cli.main import main
 from airjax.config import Config, TrainConfig
+from airjax.data import DATASETS
 from airjax.data.dataset import load_dataset
 from airjax.programs.untrained import untrained
 from airjax.storage import ARRAYS, MANIFEST
@@ -325,7 +326,7 @@ def test_a_run_that_is_none(damage, message, run, capsys):
         ),
         (
             lambda r: edit_config(r / CONFIG, "train", data="gone.npz"),
-            "--data must be one of digits, multi-mnist, sprites, or the path of an .npz file or of "
+            f"--data must be one of {', '.join(DATASETS)}, or the path of an .npz file or of "
             "a folder (where images have moved, give --data with their new place), got gone.npz",
         ),
     ],
@@ -345,7 +346,7 @@ def test_a_run_that_cannot_go_on(damage, message, run, capsys):
         ("--seed -1", "--seed must be 0 to 2**32 - 1, got -1"),
         (
             "--data none.npz",
-            "--data must be one of digits, multi-mnist, sprites, or the path of an .npz",
+            f"--data must be one of {', '.join(DATASETS)}, or the path of an .npz",
         ),
     ],
 )

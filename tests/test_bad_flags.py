@@ -3,6 +3,8 @@
 import pytest
 from conftest import mistake
 
+from airjax.data import DATASETS
+
 
 @pytest.mark.parametrize(
     ("line", "message"),
@@ -17,7 +19,7 @@ from conftest import mistake
         ("train -lr 0", "--learning-rate must be positive, got 0.0"),
         ("train --learning-rate nan", "--learning-rate must be positive, got nan"),
         ("train --seed -1", "--seed must be 0 to 2**32 - 1, got -1"),
-        ("train --data nowhere", "--data must be one of digits, multi-mnist, sprites, or the path"),
+        ("train --data nowhere", f"--data must be one of {', '.join(DATASETS)}, or the path"),
         ("train --model-steps 0", "--max-objects must be at least 1, got 0"),
         ("train --likelihood-sd -0.3", "--likelihood-sd must be positive, got -0.3"),
         ("train --scale-prior-sd 0", "--scale-prior-sd must be positive, got 0.0"),
@@ -59,7 +61,7 @@ from conftest import mistake
         ("train --restarts -1", "--restarts must be at least 0, got -1"),
         ("train --seeds 2 --seed 4294967295", "--seed must leave room for 2 seeds below 2**32"),
         ("train --resume nowhere", "--resume must be the folder of a run"),
-        ("train nowhere", "PICTURES must be one of digits, multi-mnist, sprites, or the path of"),
+        ("train nowhere", f"PICTURES must be one of {', '.join(DATASETS)}, or the path of"),
         ("train --out /proc/run", "--out cannot be written (No such file or directory)"),
         ("train --size 5", "--size must be HxW in pixels, as 64x48, got 5"),
         ("train --crop -1", "--crop must be at least 0, got -1"),

@@ -96,10 +96,8 @@ def test_evaluate_with_a_second_look(workplace, capsys):
     again = json.loads(capsys.readouterr().out)
     once = json.loads((workplace / "run/evaluation.json").read_text())
     assert once["settings"] | {"second_look": True} == again["settings"]
-    assert (once["elbo"], once["count_accuracy_sample"]) == (
-        again["elbo"],
-        again["count_accuracy_sample"],
-    )
+    assert once["elbo"] == pytest.approx(again["elbo"])
+    assert once["count_accuracy_sample"] == again["count_accuracy_sample"]
     airjax(f"evaluate {workplace}/run --second-look all")
     assert "K = 10 paths, with a second look, seed 0" in " ".join(capsys.readouterr().out.split())
 

@@ -31,7 +31,8 @@ def test_shapes(reading):
     assert shapes == {
         "elbo": (7,), "count_probs": (7, 3), "sampled_count": (7,), "z_where": (7, 2, 3),
         "z_what": (7, 2, 2), "windows": (7, 2, 3, 3), "window_boxes": (7, 2, 4),
-        "tight_boxes": (7, 2, 4), "reconstruction": (7, 5, 6),
+        "tight_boxes": (7, 2, 4), "reconstruction": (7, 5, 6), "unexplained": (7,),
+        "weakest": (7,), "segments": (7, 5, 6),
     }  # fmt: skip
 
 

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from airjax.data.dataset import Dataset
 from airjax.inference.detection import average_precision, iou, mean_iou
 from airjax.inference.infer import Reading
-from airjax.inference.metrics import score
+from airjax.inference.metrics import ari_foreground, calibration_error, reliability, score
+from airjax.programs.compose import segments
 
 
 def row(*spans):
@@ -190,3 +192,38 @@ def test_detections_are_ranked_by_the_probability_that_they_are_there():
     turned = sure._replace(count_probs=sure.count_probs[::-1])
     report = score(turned, Dataset(BYTES, counts(1, 1), boxes=boxes))
     assert report["tight_boxes"]["ap50"] == 0.25
+
+
+def test_a_calibrated_count_has_no_calibration_error():
+    """Confidences of 0.6 and 0.9 that are right so often; then always right."""
+    confidence = np.repeat([0.6, 0.9], 1000)
+    right = np.arange(2000) % 10 < np.repeat([6, 9], 1000)
+    assert calibration_error(confidence, right) == pytest.approx(0, abs=1e-9)
+    assert calibration_error(confidence, right | True) == pytest.approx((0.4 + 0.1) / 2)
+    bins = reliability(confidence, right)
+    assert [(b.n, round(b.accuracy, 6)) for b in bins] == [(1000, 0.6), (1000, 0.9)]
+    assert reliability(np.ones(3), np.ones(3, bool)) == [(3, 1.0, 1.0)]  # the last bin has its end
+
+
+def test_the_index_of_the_foreground_is_that_of_true_objects_only():
+    """Names and order of segments do not matter; two objects as one score 0, by its definition."""
+    truth = np.zeros((2, 4, 4), np.uint8)
+    truth[0, :2], truth[0, 2] = 1, 2
+    found = np.where(truth == 1, 2, np.where(truth == 2, 1, 3)).astype(np.uint8)
+    assert ari_foreground(found, truth) == 1  # 3 is on the background, and the second has none
+    assert ari_foreground(np.ones_like(truth), truth) == 0
+    assert ari_foreground(found[1:], truth[1:]) is None
+
+
+def test_segments_are_what_each_pixel_shows():
+    add = np.zeros((2, 3, 4), np.float32)
+    add[0, :, :2], add[1, :, 1:3] = 0.5, 0.8
+    both = jnp.array([True, True])
+    want = [[1, 2, 2, 0]] * 3
+    np.testing.assert_array_equal(segments("add", jnp.asarray(add), both, 0.1), want)
+    one = segments("add", jnp.asarray(add), jnp.array([True, False]), 0.1)
+    np.testing.assert_array_equal(one, [[1, 1, 0, 0]] * 3)
+    over = np.stack([0 * add, add / np.float32([[[0.5]], [[0.8]]])], axis=-1)  # opaque, dark
+    np.testing.assert_array_equal(
+        segments("over", jnp.asarray(over), both, 0.1), [[1, 1, 2, 0]] * 3
+    )

@@ -112,7 +112,7 @@ def plot(
     found = trained(run)
     scenes = found.data(data, None, data_dir)
     own = data is None or found.is_own(scenes)
-    reading = read(*found.load(), scenes.images[:n], second_look=None)
+    reading = read(*found.load(), scenes.images[:n])
     drawn = found.figures / "reconstructions.png"
     if not own:  # the run's own figure stays
         drawn = unused(found.figures, f"reconstructions-{scenes.name}", ".png")

@@ -121,7 +121,7 @@ def read(
     seed: int = 0,
     num_paths: int = 10,
     z_pres_prior: Float[Array, " T"] | None = None,
-    second_look: bool | None = False,
+    second_look: bool | None = None,
     title: str | None = None,
 ) -> Reading:
     """Reads images in batches of bounded memory. Absent objects are masked, however the programs

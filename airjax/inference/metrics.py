@@ -152,7 +152,8 @@ def evaluate_quickly(
         the prior's mean) and, if counts are known, ``count_accuracy``.
     """
     data = data[:EVALUATED]
-    reading = read(model, guide, data.images, num_paths=1, z_pres_prior=z_pres_prior)
+    paths: dict[str, Any] = {"num_paths": 1, "second_look": False}
+    reading = read(model, guide, data.images, **paths, z_pres_prior=z_pres_prior)
     large = model.config.scale_prior_mean - LARGE * model.config.scale_prior_sd
     row = {
         "elbo": float(np.mean(reading.elbo)),

@@ -220,9 +220,7 @@ class Session:
         run, held_out = self.run, self.held_out
         programs = outcome.trainer.programs(outcome.state)
         run.save(*programs, outcome.collapsed)
-        reading = read(
-            *programs, held_out.images, SEED, NUM_PATHS, second_look=None, title="evaluating"
-        )
+        reading = read(*programs, held_out.images, SEED, NUM_PATHS, title="evaluating")
         scores = score(reading, held_out)
         scores["settings"] = settings(reading, held_out, SEED, NUM_PATHS)
         findings = health(reading, held_out.images, programs[0], run.config)
