@@ -23,9 +23,9 @@ from airjax.training.runs import Run
 
 AIRJAX = str(Path(sys.executable).with_name("airjax"))
 SCORES = {  # of a report: its name, and how it is shown
-    "count_accuracy": ("count accuracy", "{:.2%}"),
-    "count_accuracy_sure": ("without the 1 % most doubtful", "{:.2%}"),
-    "calibration_error": ("calibration error", "{:.2%}"),
+    "count_accuracy": ("count accuracy", "{:.2f} %"),
+    "count_accuracy_sure": ("without the 1 % most doubtful", "{:.2f} %"),
+    "calibration_error": ("calibration error", "{:.2f} %"),
     "ap50": ("AP at IoU 0.5", "{:.3f}"),
     "ari_fg": ("ARI-FG", "{:.3f}"),
     "elbo": ("ELBO", "{:.1f}"),
@@ -57,20 +57,24 @@ def trained(data: str, seed: int, folder: Path, flags: list[str]) -> dict[str, A
     }
 
 
+def shown(key: str, value: float) -> str:
+    """A score for a table."""
+    form = SCORES[key][1]
+    return form.format(100 * value if form.endswith("%") else value)
+
+
 def table(data: str, reports: list[dict[str, Any]]) -> str:
     """A table for the docs: a seed a row, their means, the lowest and the highest of each score."""
-    known = {key: value for key, value in SCORES.items() if key in reports[0]}
+    known = [key for key in SCORES if key in reports[0]]
     lines = []
     for report in reports:
         mark = " (collapsed)" if report["collapsed"] else ""
-        cells = [shown.format(report[key]) for key, (_, shown) in known.items()]
+        cells = [shown(key, report[key]) for key in known]
         lines.append([f"{report['seed']}{mark}", *cells])
     for name, total in (("mean", np.mean), ("lowest", np.min), ("highest", np.max)):
-        cells = [
-            shown.format(total([r[key] for r in reports])) for key, (_, shown) in known.items()
-        ]
+        cells = [shown(key, total([r[key] for r in reports])) for key in known]
         lines.append([name, *cells])
-    return common.table([f"`{data}`, seed", *(name for name, _ in known.values())], lines)
+    return common.table([f"`{data}`, seed", *(SCORES[key][0] for key in known)], lines)
 
 
 def main() -> None:

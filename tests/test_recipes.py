@@ -126,11 +126,11 @@ def test_masks_are_kept_and_checked(tmp_path):
 @pytest.mark.parametrize(("settings", "message"), [
     ({"scale_mean": 2.0}, "scale_mean must be left out: occluded-mnist has its own, got 2.0"),
     ({"counts": (60,)}, "counts must fit 64 x 64 with 25% of each visible within .* draws, got 60"),
-    ({"height": 7}, "object_size .* must be 1 to 7 pixels"),
-    ({"height": 8, "object_size": 6}, "object_size must fit a canvas of 8 x 64 within"),
+    ({"object_size": 20}, "object_size must be left out: occluded-mnist has its own, got 20"),
+    ({"height": 22}, "height and width must fit objects of this data set within .*, got 22 x 64"),
 ])  # fmt: skip
 def test_settings_that_painted_scenes_do_not_have(settings, message):
-    large = Pool(np.full((1, 9, 9), 200, np.uint8), np.zeros(1, np.int32))
+    large = Pool(np.full((1, 28, 28), 200, np.uint8), np.zeros(1, np.int32))
     with pytest.raises(InputError, match=message):
         made("occluded-mnist", 1, pool=large, **settings)
 

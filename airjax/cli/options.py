@@ -124,8 +124,10 @@ def scene_options() -> type:
     flags: list[Any] = []
     for name, kind in types.items():
         values = {key: _shown(getattr(known.scenes, name)) for key, known in DATASETS.items()}
-        each = ", ".join(f"{key} {value}" for key, value in values.items())
-        default = each if len(set(values.values())) > 1 else values["digits"]
+        default, *others = dict.fromkeys(values.values())  # that of digits, then all others
+        for other in others:
+            keys = ", ".join(key for key, value in values.items() if value == other)
+            default += f"; {keys}: {other}"
         choices = "{" + ",".join(map(str, get_args(kind))) + "}"
         arg = tyro.conf.arg(
             metavar=SCENE_METAVARS.get(kind, choices),

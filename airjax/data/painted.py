@@ -9,7 +9,13 @@ from airjax.data.composer import ATTEMPTS, Pool, SceneConfig, drawn_counts, tigh
 from airjax.data.dataset import Dataset
 from airjax.errors import InputError
 
-FIXED = ("scale_mean", "scale_sd", "overlap", "shared")  # settings that these scenes do not have
+FIXED = (
+    "object_size",
+    "scale_mean",
+    "scale_sd",
+    "overlap",
+    "shared",
+)  # settings that these scenes do not have
 OPAQUE = 128  # of 255: an opacity that hides what is behind it
 
 Random = np.random.RandomState
@@ -114,8 +120,8 @@ def _drawn(
             continue
         top, left = (random.randint(n) for n in (config.height - h + 1, config.width - w + 1))
         return _Object(opacity, colour, label, top, left)
-    rule = f"must fit a canvas of {config.height} x {config.width} within {ATTEMPTS} draws"
-    raise InputError("object_size", rule, config.object_size)
+    rule = f"and width must fit objects of this data set within {ATTEMPTS} draws"
+    raise InputError("height", rule, f"{config.height} x {config.width}")
 
 
 def _composite(below: np.ndarray, objects: list[_Object], size: tuple[int, int]) -> np.ndarray:

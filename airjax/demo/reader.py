@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from airjax.air import AIR
-from airjax.inference.infer import read_paths
+from airjax.inference.infer import looked_again, read_paths
 from airjax.inference.results import Scenes
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model
@@ -45,9 +45,13 @@ class Reader:
         """
         paths = read_paths(self.model, self.guide, image, self.seed)
         count_probs = paths.count_probs[:num_paths].mean(axis=0, keepdims=True)
-        # all other fields are from the mean path, the same for all rows
-        first = jax.tree.map(lambda field: field[:1], paths)
-        return Scenes(image[None], first._replace(count_probs=count_probs), self.model)
+        # of the mean path, the same for all rows; what is doubtful depends on a row's count, too
+        row = int((paths.count == count_probs.argmax()).argmax())
+        reading = jax.tree.map(lambda field: field[row : row + 1], paths)
+        reading = reading._replace(count_probs=count_probs)
+        if self.guide.config.guide != "basic":
+            reading = looked_again(self.model, self.guide, reading, image[None])
+        return Scenes(image[None], reading, self.model)
 
     def all(self, images: UInt8[np.ndarray, "N H W *C"]) -> Scenes:
         """Finds the objects in many images, with one path each and the same compiled program."""

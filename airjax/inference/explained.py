@@ -41,7 +41,8 @@ def unexplained(
 def weakest(
     model: Model, image: Float[Array, "H W *C"], y: Float[Array, "T H W *K"], present: Array
 ) -> Float[Array, ""]:
-    """The nats that the likelihood loses without one of the present objects, the least of them."""
+    """The nats that the likelihood loses without one of the present objects, the least of them;
+    0 if there is none."""
     likelihood, on = model.likelihood, present & ~jnp.eye(len(present), dtype=bool)
 
     def log_p(on: Bool[Array, " T"]) -> Float[Array, ""]:
@@ -49,7 +50,7 @@ def weakest(
         return -likelihood.power * error.sum() / (2 * likelihood.sd**2)
 
     losses = log_p(present) - jax.vmap(log_p)(on)
-    return jnp.where(present, losses, jnp.inf).min()
+    return jnp.where(present.any(), jnp.where(present, losses, jnp.inf).min(), 0.0)
 
 
 def tight_boxes(

@@ -56,7 +56,7 @@ class Reading(NamedTuple):
         unexplained: ``[N]``, nats of the likelihood that noise does not account for: what better
             objects could gain at most.
         weakest: ``[N]``, nats of the likelihood that are lost without the object of the most
-            probable count that explains least; infinite without any object.
+            probable count that explains least; 0 without any object.
         segments: uint8 ``[N, H, W]``, the object of the most probable count that each pixel shows,
             from 1 in the order of steps; 0 for the background.
     """
@@ -273,14 +273,13 @@ def read_stream(
         rule = "must be off for the guide basic, which reads no windows"
         raise InputError("second_look", rule)
 
-    def one_batch(images, keys, look=bool(second_look)):
-        programs = masked(model, guide)
+    def one_batch(images, keys):
+        programs, look = masked(model, guide), bool(second_look)
         return _read_batch(*programs, images, _split(keys, num_paths), z_pres_prior, fields, look)
 
     if second_look is not None or not has_windows:
         yield from stream(one_batch, chunks, seed)
         return
-    again = partial(one_batch, look=True)
     kept: list[UInt8[np.ndarray, "_ H W *C"]] = []
 
     def keeping() -> Iterator[UInt8[np.ndarray, "_ H W *C"]]:
@@ -289,31 +288,53 @@ def read_stream(
             yield images
 
     for reading in stream(one_batch, keeping(), seed):
-        yield _looked_again(reading, kept.pop(0), again, seed)
+        yield looked_again(model, guide, reading, kept.pop(0))
 
 
-def _looked_again(
-    reading: Reading,
-    images: UInt8[np.ndarray, "n H W *C"],
-    program: Callable[[UInt8[Array, "N H W *C"], Key[Array, " N"]], Reading],
-    seed: int,
+def looked_again(
+    model: Model, guide: Guide, reading: Reading, images: UInt8[np.ndarray, "n H W *C"]
 ) -> Reading:
-    """The reading, with doubtful images read again by a program with a second look: those in which
-    an object may be two, or one of several may be none."""
+    """A reading with a second look at doubtful images: those in which an object may be two, or one
+    of several may be none.
+
+    Args:
+        model: trained generative program.
+        guide: trained guide; one that reads windows.
+        reading: of the images, without a second look; ``elbo`` and ``sampled_count`` stay.
+        images: bytes.
+    """
     most = reading.count_probs.shape[1] - 1
     splits = (reading.unexplained > DOUBTFUL) & (reading.count > 0) & (reading.count < most)
     doubtful = np.flatnonzero(splits | ((reading.weakest < DOUBTFUL) & (reading.count > 1)))
-    if not len(doubtful):
-        return reading
-    parts = (images[doubtful[i : i + FEW]] for i in range(0, len(doubtful), FEW))
-    found = joined(list(stream(program, parts, seed)))
+    kept = {k for k, v in reading._asdict().items() if v is not None} - {"elbo", "sampled_count"}
+    changed = reading._asdict() | {name: getattr(reading, name).copy() for name in kept}
+    for i in range(0, len(doubtful), FEW):
+        rows = doubtful[i : i + FEW]
+        filled = np.resize(rows, FEW)  # compiled for so many
+        with in_32_bits():
+            found = _look_again(
+                *masked(model, guide), jnp.asarray(images[filled]),
+                jnp.asarray(reading.count_probs[filled]), tuple(sorted(kept)),
+            )  # fmt: skip
+        for name, values in found.items():
+            changed[name][rows] = np.asarray(values)[: len(rows)]
+    return Reading(**changed)
 
-    def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-        old = old.copy()
-        old[doubtful] = new
-        return old
 
-    return jax.tree.map(put, reading, found)
+@eqx.filter_jit
+def _look_again(
+    model: Model,
+    guide: Guide,
+    images: UInt8[Array, "N H W *C"],
+    count_probs: Float[Array, "N counts"],
+    fields: tuple[str, ...],
+) -> dict[str, Array]:
+    def one(image, probs):
+        image = image.astype(jnp.float32) / 255
+        reading = _with_counts(*_of(model, guide, image), image, probs, True)
+        return {name: getattr(reading, name) for name in fields}
+
+    return jax.vmap(one)(images, count_probs)
 
 
 @eqx.filter_jit
@@ -344,10 +365,8 @@ def _read_one(
 ) -> Reading:
     """The `Reading` of one image, without the leading axis; keys of the sampled count and of K
     paths."""
-    images, steps, size = image[None], guide.config.model_steps, guide.config.image_size
-    sample_key, path_keys = keys[0], keys[1:]
-    model = dataclasses.replace(model, likelihood=model.likelihood.of(image))
-    guide = guide.of(image)
+    images, (sample_key, path_keys) = image[None], (keys[0], keys[1:])
+    model, guide = _of(model, guide, image)
 
     def on_path(key):  # CountELBO draws the same path from the same key
         p = jnp.stack([site["fn"].probs for site in all_on_trace(guide, images, key)["z_pres"]])
@@ -355,8 +374,26 @@ def _read_one(
         return log_count_probs(p)[:, 0], elbo[0]
 
     log_q_n, elbo = jax.vmap(on_path)(path_keys)
-    count_probs = jnp.exp(log_q_n).mean(0)
+    reading = _with_counts(model, guide, image, jnp.exp(log_q_n).mean(0), second_look)
+    sampled_count = jax.random.categorical(sample_key, log_q_n[0])
+    return reading._replace(elbo=elbo.mean(), sampled_count=sampled_count)
 
+
+def _of(model: Model, guide: Guide, image: Float[Array, "H W *C"]) -> tuple[Model, Guide]:
+    """The programs of an image: with its own background, if it has one."""
+    likelihood = model.likelihood.of(image)
+    return dataclasses.replace(model, likelihood=likelihood), guide.of(image)
+
+
+def _with_counts(
+    model: Model,
+    guide: Guide,
+    image: Float[Array, "H W *C"],
+    count_probs: Float[Array, " counts"],
+    second_look: bool,
+) -> Reading:
+    """The reading of one image with these probabilities of counts, but for what is drawn."""
+    steps, size = guide.config.model_steps, guide.config.image_size
     objects = Explainer(model, guide, image).read(image, steps)
     if second_look:
         tiny = jnp.finfo(count_probs.dtype).tiny
@@ -366,9 +403,7 @@ def _read_one(
     present = jnp.arange(steps) < count_probs.argmax()
     mean = model.likelihood.mean(composed(model.config.compose, y, present))
     return Reading(
-        elbo=elbo.mean(),
         count_probs=count_probs,
-        sampled_count=jax.random.categorical(sample_key, log_q_n[0]),
         z_where=z_where,
         z_what=z_what,
         windows=model.decoder(z_what),
