@@ -62,7 +62,7 @@ def main() -> None:
     rows = []
     for share in LEFT_OUT:
         kept = order[int(share * len(order)) :]
-        rows.append([f"{share:.1%}", f"{right[kept].mean():.2%}"])
+        rows.append([f"{100 * share:.1f} %", f"{100 * right[kept].mean():.2f} %"])
     print(common.table(["most doubtful left out", "counts right"], rows))
 
 
