@@ -194,16 +194,17 @@ def bars(page):
 def test_what_is_drawn_is_read(page):
     after(page, lambda: stroke(page, (0.2, 0.2), (0.3, 0.7)))
     after(page, lambda: stroke(page, (0.6, 0.2), (0.9, 0.2), (0.7, 0.8)))
-    assert page.inner_text(".air-count").startswith("3 objects, with probability")
+    # the guide finds three; the second look leaves out the one that explains least
+    assert page.inner_text(".air-count").startswith("2 objects, with probability")
     probabilities = bars(page)
     assert len(probabilities) == 4 and abs(sum(probabilities) - 1) < 1e-3
-    assert int(np.argmax(probabilities)) == 3
+    assert int(np.argmax(probabilities)) == 2
     widths = [bar.bounding_box()["width"] for bar in page.locator(".air-bar i").all()]
-    assert int(np.argmax(widths)) == 3
+    assert int(np.argmax(widths)) == 2
     boxes = page.locator("#seen .air-picture rect")
-    assert [box.get_attribute("stroke") for box in boxes.all()] == ["red", "lime", "deepskyblue"]
-    assert page.locator(".air-object").count() == 3
-    assert page.locator(".air-object image").count() == 6  # a window, and what is decoded
+    assert [box.get_attribute("stroke") for box in boxes.all()] == ["red", "lime"]
+    assert page.locator(".air-object").count() == 2
+    assert page.locator(".air-object image").count() == 4  # a window, and what is decoded
     drawn = page.locator("#seen .air-seen").inner_html()
     assert after(page, lambda: page.click("[data-do=undo]")) != drawn
     after(page, lambda: page.click("[data-do=clear]"))
@@ -216,7 +217,7 @@ def test_an_upload_is_read_as_in_python_and_not_kept(page, server, run, tmp_path
     Image.fromarray(image).save(tmp_path / "two.png")
     upload = page.locator("input[type=file]")
     one, ten = (reader(image, k).count_probs[0] for k in (1, 10))
-    assert np.abs(one - ten).max() > 0.01
+    assert one.argmax() == ten.argmax() == 2  # of three: the second look leaves one out
     after(page, lambda: upload.set_input_files(tmp_path / "two.png"))
     wait_for_bars(page, ten)
     paths = page.locator("#paths input[type=number]")
