@@ -25,8 +25,9 @@ from airjax.data.inputs import batches_of, images_of, number_of, picture_of
 from airjax.data.survey import Survey
 from airjax.errors import InputError
 from airjax.inference import blocks, infer
-from airjax.inference.infer import BATCH, BOUND, FOUND
+from airjax.inference.infer import BATCH
 from airjax.inference.metrics import EVALUATED
+from airjax.inference.reading import BOUND, FOUND
 from airjax.inference.results import Objects, Scenes
 from airjax.programs.guide import AttendGuide, Guide
 from airjax.programs.model import Model, geometric_like

@@ -31,7 +31,8 @@ from jax.scipy.stats import norm
 from matplotlib.figure import Figure
 
 from airjax.data.dataset import Dataset
-from airjax.inference.infer import Reading, read
+from airjax.inference.infer import read
+from airjax.inference.reading import Reading
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model, presence_probs, where_prior
 from airjax.programs.spatial import image_to_window, window_to_image

@@ -28,13 +28,13 @@ def coloured(n=20, size=24, seed=0):
 def ruled(n=20, size=24, seed=0):
     """Images of a square over lines of 100 at random offsets; and the lines."""
     random = np.random.default_rng(seed)
-    grounds = np.zeros((n, size, size), np.uint8)
-    for ground, (top, left) in zip(grounds, random.integers(0, 6, (n, 2)), strict=True):
-        ground[top::6] = ground[:, left::6] = 100
-    images = grounds.copy()
+    backgrounds = np.zeros((n, size, size), np.uint8)
+    for background, (top, left) in zip(backgrounds, random.integers(0, 6, (n, 2)), strict=True):
+        background[top::6] = background[:, left::6] = 100
+    images = backgrounds.copy()
     for image, (y, x) in zip(images, random.integers(0, size - 8, (n, 2)), strict=True):
         image[y : y + 8, x : x + 8] = 220
-    return images, grounds
+    return images, backgrounds
 
 
 def test_flat_is_the_colour_behind_the_objects():
@@ -46,9 +46,9 @@ def test_flat_is_the_colour_behind_the_objects():
 
 
 def test_lines_are_those_behind_the_objects():
-    images, grounds = ruled()
+    images, backgrounds = ruled()
     estimate = lines(jnp.asarray(images[..., None] / np.float32(255)))
-    np.testing.assert_array_equal(np.asarray(estimate)[..., 0], grounds / np.float32(255))
+    np.testing.assert_array_equal(np.asarray(estimate)[..., 0], backgrounds / np.float32(255))
 
 
 def test_lines_are_the_openings_of_scipy():
@@ -85,8 +85,8 @@ def test_contrast_is_the_distance_from_the_background():
     images, colours = coloured()
     far = np.abs(images.astype(int) - colours).max(-1)
     np.testing.assert_allclose(contrast(images), far, atol=1)
-    images, grounds = ruled()
-    np.testing.assert_allclose(contrast(images), images - grounds, atol=1)
+    images, backgrounds = ruled()
+    np.testing.assert_allclose(contrast(images), images - backgrounds, atol=1)
 
 
 @pytest.mark.parametrize("kind", ["flat", "lines"])

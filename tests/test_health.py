@@ -18,7 +18,7 @@ from airjax.data import make
 from airjax.data.composer import SceneConfig
 from airjax.demo import views
 from airjax.demo.exhibit import Exhibit
-from airjax.inference.infer import Reading
+from airjax.inference.reading import Reading
 from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
 from airjax.training import loop

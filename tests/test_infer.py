@@ -12,8 +12,9 @@ from numpyro import handlers
 
 from airjax.inference import infer
 from airjax.inference.explained import tight_boxes
-from airjax.inference.infer import Reading, read
+from airjax.inference.infer import read
 from airjax.inference.metrics import importance_weighted_bound
+from airjax.inference.reading import Reading
 from airjax.inference.steps import with_steps
 from airjax.programs.elbo import CountIWAE
 from airjax.programs.spatial import window_boxes, window_to_image

@@ -8,8 +8,8 @@ import pytest
 
 from airjax.data.dataset import Dataset
 from airjax.inference.detection import average_precision, iou, mean_iou
-from airjax.inference.infer import Reading
 from airjax.inference.metrics import ari_foreground, calibration_error, reliability, score
+from airjax.inference.reading import Reading
 from airjax.programs.compose import segments
 
 

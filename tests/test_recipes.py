@@ -92,11 +92,10 @@ def test_later_objects_hide_earlier_ones(name, least, far):
     for image, mask, n in zip(data.images, data.masks, data.counts, strict=True):
         areas = np.bincount(mask.ravel(), minlength=n + 1)[1:]
         assert (areas > 0).all()
-        ground = image[mask == 0]
         colours = [np.median(image[mask == i], axis=0) / 255 for i in range(1, n + 1)]
-        ground = np.median(ground, axis=0) / 255
+        background = np.median(image[mask == 0], axis=0) / 255
         # a square of 200 / 255 shows some of what is behind it
-        assert all(np.square(c - ground).sum() > far * 0.5 for c in colours)
+        assert all(np.square(c - background).sum() > far * 0.5 for c in colours)
         hidden += areas.max() > 2 * areas.min()
     assert hidden > 10
 

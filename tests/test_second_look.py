@@ -17,7 +17,8 @@ from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.errors import InputError
 from airjax.inference import infer, second_look
 from airjax.inference.explained import unexplained
-from airjax.inference.infer import Reading, read
+from airjax.inference.infer import read
+from airjax.inference.reading import Reading
 from airjax.inference.second_look import APART, Explainer, refined
 from airjax.programs.compose import composed
 from airjax.programs.model import where_prior

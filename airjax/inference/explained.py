@@ -10,7 +10,7 @@ from airjax.programs.model import Model
 from airjax.programs.spatial import over_pixels
 
 VISIBLE = 0.1  # tight boxes are drawn around the pixels above this intensity
-SPARSE = 8  # of so many pixels, one is looked at for the noise
+SPARSE = 8  # noise is estimated from every eighth pixel
 MEDIAN = 0.4549  # of a squared normal of variance 1
 
 

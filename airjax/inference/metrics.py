@@ -13,7 +13,8 @@ from sklearn.metrics import adjusted_rand_score, confusion_matrix
 import airjax
 from airjax.data.dataset import Dataset
 from airjax.inference.detection import average_precision, mean_iou
-from airjax.inference.infer import Reading, in_batches, masked, read
+from airjax.inference.infer import in_batches, masked, read
+from airjax.inference.reading import Reading
 from airjax.programs.elbo import CountIWAE
 from airjax.programs.guide import Guide
 from airjax.programs.likelihood import Likelihood

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from airjax import storage
 from airjax.data.dataset import Dataset
-from airjax.inference.infer import Reading
+from airjax.inference.reading import Reading
 from airjax.programs.model import Model, geometric_like
 
 STEP_COLOURS = ("red", "lime", "deepskyblue", "orange", "magenta", "yellow", "cyan", "white")

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from airjax.errors import InputError
 from airjax.inference import plots
-from airjax.inference.infer import BATCH, AnyArray, Reading, joined
+from airjax.inference.infer import BATCH
+from airjax.inference.reading import AnyArray, Reading, joined
 from airjax.programs.compose import composed, without_opacity
 from airjax.programs.model import Model
 from airjax.programs.spatial import over_pixels, window_to_image
@@ -87,7 +88,7 @@ class Scenes:
 
     Attributes:
         images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``.
-        reading: of these images, with at least the fields ``airjax.inference.infer.FOUND``.
+        reading: of these images, with at least the fields ``airjax.inference.reading.FOUND``.
         model: the program whose decoder draws windows and reconstructions.
     """
 

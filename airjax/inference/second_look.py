@@ -8,7 +8,7 @@ of the best explanation found with n objects, and q(n) the guide's probabilities
 
     p(n + 1) / p(n) = q(n + 1) exp(L_{n+1}) / (q(n) exp(L_n)),
 
-and likewise for n - 1.
+and p(n - 1) / p(n) in the same way.
 """
 
 import dataclasses

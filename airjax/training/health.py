@@ -9,8 +9,8 @@ from jaxtyping import UInt8
 
 from airjax import background, object_size
 from airjax.config import Config
-from airjax.inference.infer import Reading
 from airjax.inference.metrics import LARGE
+from airjax.inference.reading import Reading
 from airjax.programs.model import Model
 from airjax.training.collapse import EMPTY, TOO_LARGE
 
