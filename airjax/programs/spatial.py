@@ -86,8 +86,9 @@ def _resampled(
     if x.ndim == 3:
         return rows @ x @ columns.mT
     n, h, w, channels = x.shape
-    y = rows @ x.reshape(n, h, w * channels)
-    return jnp.einsum("nWw,nHwc->nHWc", columns, y.reshape(n, -1, w, channels))
+    y = rows @ jnp.swapaxes(x, 2, 3).reshape(n, h, channels * w)
+    y = y.reshape(n, -1, w) @ columns.mT
+    return jnp.swapaxes(y.reshape(n, -1, channels, columns.shape[1]), 2, 3)
 
 
 def window_boxes(
