@@ -61,7 +61,8 @@ class ModelConfig:
             without windows: z_what is read from the LSTM's state. "auto" is "window" for
             multi-mnist, "attend" for all other data.
         window_size: side of the windows x_att and y_att, in their own pixels.
-        encoder_latent_size: Z, the size of z_what.
+        encoder_latent_size: Z, the size of z_what. Where objects hide each other, the last C of it
+            are the object's colour.
         rnn_hidden_size: size of the guide's LSTM.
         predict_net: hidden sizes of the net from the LSTM's state to z_pres and z_where.
         bl_predict_net: hidden sizes of the net from the baseline's LSTM to the baseline's value.
@@ -75,7 +76,8 @@ class ModelConfig:
             attend, the attended windows) and the LSTM. Empty is none, as in the tutorial.
         non_linearity: activation function of all hidden layers.
         decoder_output_bias: added to the decoder's output. Below 0, objects start mostly empty.
-        decoder_output_use_sigmoid: squash the decoder's output to (0, 1).
+        decoder_output_use_sigmoid: squash the decoder's output to (0, 1). Where objects hide each
+            other, it always is.
         baseline_scalar: factor of the baseline's output.
         image_size: H and W in pixels, taken from the data.
         channels: C, the number of colour channels, taken from the data.
@@ -131,6 +133,9 @@ class ModelConfig:
         finite(**fields(self, "pos_prior_mean", "decoder_output_bias"))
         one_of(get_args(NonLinearity), non_linearity=self.non_linearity)
         one_of(get_args(GuideName), guide=self.guide)
+        if self.compose == "over" and self.encoder_latent_size <= self.channels:
+            rule = f"must be above {self.channels}, the colours, where objects hide each other"
+            raise InputError("encoder_latent_size", rule, self.encoder_latent_size)
         if self.z_pres_prior_raw and self.z_pres_prior >= 1:
             raise InputError("z_pres_prior", "must be below 1, as raw", self.z_pres_prior)
 

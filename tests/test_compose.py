@@ -16,11 +16,13 @@ from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
 from airjax.programs.compose import composed, on_background, without_opacity
 from airjax.programs.elbo import CountELBO
+from airjax.programs.guide import relative
 from airjax.programs.model import presence_probs
+from airjax.programs.networks import LOGIT_SD, code_of
 from airjax.programs.untrained import untrained
 from airjax.training.resolve import resolved
 
-OVER = dataclasses.replace(TINY, compose="over", model_steps=3)
+OVER = dataclasses.replace(TINY, compose="over", model_steps=3, encoder_latent_size=5)
 SHAPES = {1: (3, 5, 6), 3: (3, 5, 6, 3)}  # of images, by channels
 
 
@@ -154,3 +156,39 @@ def test_pictures_of_any_size_are_read_with_sums():
         match=r"compose must be add with crops, .* --crop 0 trains on whole images, got over",
     ):
         resolved(config, np.random.default_rng(0).integers(0, 256, (20, 24, 24)).astype(np.uint8))
+
+
+def test_the_colour_of_an_object_is_read_off_the_image():
+    config = ModelConfig(compose="over", guide="attend", background="flat", image_size=(40, 40),
+                         channels=3, window_size=20, scale_prior_mean=2.0)  # fmt: skip
+    colours = np.array([[0.9, 0.2, 0.1], [0.1, 0.3, 0.35], [0.5, 0.5, 0.5]])
+    b = np.array([0.2, 0.3, 0.7])
+    images = np.broadcast_to(b, (3, 40, 40, 3)).copy()
+    images[:, 14:26, 16:24] = colours[:, None, None]
+    guide = untrained(config, 0)[1].of(jnp.asarray(images, jnp.float32))
+    seen = guide.likelihood.foreground(jnp.asarray(images, jnp.float32))
+    z_where = jnp.tile(jnp.array([2.0, 0.0, 0.0]), (3, 1))
+    loc, _ = guide.encode(guide.networks, jnp.zeros((3, 0)), z_where, seen, seen)
+    read = jax.nn.sigmoid(LOGIT_SD * loc[:, -3:])
+    np.testing.assert_allclose(read, colours, atol=0.06)  # the untrained network adds a little
+
+
+@pytest.mark.parametrize("colour", [0.02, 0.3, 0.98])
+def test_a_colour_has_one_code(colour):
+    code = code_of(jnp.full((1, 3), colour))
+    np.testing.assert_allclose(jax.nn.sigmoid(LOGIT_SD * code), colour, rtol=1e-5)
+
+
+def test_faint_shapes_are_read_as_strong_ones():
+    windows = np.random.default_rng(0).random((2, 4, 4, 3)).astype(np.float32)
+    windows[1] = windows[0]
+    windows[1, ..., -1] *= 0.5
+    out = relative(jnp.asarray(windows))
+    np.testing.assert_array_equal(out[..., :-1], windows[..., :-1])
+    largest = windows[..., -1].max((1, 2))
+    np.testing.assert_allclose(out[..., -1].max((1, 2)), largest / (largest + 0.1), rtol=1e-5)
+
+
+def test_an_object_has_more_than_its_colour():
+    with pytest.raises(InputError, match="encoder_latent_size must be above 3, the colours"):
+        dataclasses.replace(OVER, encoder_latent_size=3, channels=3)

@@ -28,6 +28,7 @@ from airjax.programs.networks import Baseline, Decoder, GuideNetworks, LSTMState
 from airjax.programs.spatial import image_to_window, pixel_centres, window_to_image
 
 Site = dict[str, Any]  # of a NumPyro trace
+FAINT = 0.1  # a magnitude, of intensities in [0, 1]
 WIDER = 2  # side of the region that is attended to, in sides of a window
 
 
@@ -268,8 +269,13 @@ class AttendGuide(Guide):
         return networks.embed(windows.reshape(len(images), -1))
 
     def encode(self, networks, h, z_where, images, residual):
-        """Location and scale of z_what, from the windows of image and residual."""
-        return networks.encoder(self.windows(z_where, images, residual))
+        """Location and scale of z_what, from the windows of image and residual. Where objects hide
+        others, their colour is read off the image itself, with its background."""
+        windows = self.windows(z_where, images, residual)
+        if self.config.compose == "add":
+            return networks.encoder(windows)
+        whole = images + jax.lax.stop_gradient(self.likelihood.empty)
+        return networks.encoder(windows, image_to_window(z_where, whole, self.config.window_size))
 
     def windows(
         self,
@@ -280,9 +286,10 @@ class AttendGuide(Guide):
         """The windows of image and residual. Where objects hide others, both may be of either sign,
         and their magnitudes are one channel more: a shape is then read whatever its colour."""
         size, both = self.config.window_size, (images, residual)
-        if self.config.compose == "over":
-            both = [with_magnitude(x) for x in both]
-        return jnp.stack([image_to_window(z_where, x, size) for x in both], axis=1)
+        if self.config.compose == "add":
+            return jnp.stack([image_to_window(z_where, x, size) for x in both], axis=1)
+        both = [image_to_window(z_where, with_magnitude(x), size) for x in both]
+        return jnp.stack([relative(windows) for windows in both], axis=1)
 
     def explained(self, last, z_where, z_what):
         """The residual less the decoded object, or what is visible of it, and the canvas with
@@ -301,6 +308,14 @@ def with_magnitude(images: Float[Array, "N H W *C"]) -> Float[Array, "N H W K"]:
     """Images, and the largest magnitude of each pixel's colours as their last channel."""
     images = images[..., None] if images.ndim == 3 else images
     return jnp.concatenate([images, jnp.abs(images).max(-1, keepdims=True)], axis=-1)
+
+
+def relative(windows: Float[Array, "N w w K"]) -> Float[Array, "N w w K"]:
+    """Windows whose last channel, the magnitude, is relative to its largest value: a faint shape is
+    read as a strong one. What is fainter than ``FAINT`` stays so."""
+    magnitude = windows[..., -1:]
+    largest = magnitude.max((1, 2, 3), keepdims=True)
+    return jnp.concatenate([windows[..., :-1], magnitude / (largest + FAINT)], axis=-1)
 
 
 def coverage(images: Float[Array, "N H W *C"], s: float) -> Float[Array, "N H W"]:

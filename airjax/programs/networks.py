@@ -12,6 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from airjax.config import ModelConfig
 
 MIN_SCALE = 1e-6
+LOGIT_SD = 1.8  # about the standard deviation of the logit of a uniform variable
+DARKEST = 0.02  # colours nearer to 0 or 1 have the same code
+FAINTEST = 1e-3  # a magnitude that still has some weight in an object's colour
 _NON_LINEARITIES: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
@@ -137,8 +140,9 @@ class LSTM(eqx.Module):
 class Decoder(eqx.Module):
     """z_what to the small image y_att of one object.
 
-    An object with opacity has a colour, and each pixel differs from it: a colour is then learned
-    once, and not for each pixel.
+    An object with opacity has a colour, the last C of its code: ``sigmoid(1.8 z)``, which is nearly
+    uniform under the prior. Its pixels may differ from that. So a shape is learned once, whatever
+    colours it comes in.
     """
 
     mlp: MLP
@@ -149,24 +153,25 @@ class Decoder(eqx.Module):
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         z, outputs = config.encoder_latent_size, math.prod(config.object_shape)
-        outputs += config.channels if config.compose == "over" else 0
         self.mlp = MLP((z, *config.decoder_net, outputs), config.non_linearity, key=key)
         self.output_bias = config.decoder_output_bias
         self.use_sigmoid = config.decoder_output_use_sigmoid
         self.shape, self.has_opacity = config.object_shape, config.compose == "over"
 
     def __call__(self, z_what: Float[Array, "N Z"]) -> Float[Array, "N w w *K"]:
-        y = self.mlp(z_what)
+        y = self.mlp(z_what).reshape(len(z_what), *self.shape)
         if not self.has_opacity:
             y = y + self.output_bias
-            y = jax.nn.sigmoid(y) if self.use_sigmoid else y
-            return y.reshape(len(y), *self.shape)
-        pixels = math.prod(self.shape)
-        y, colour = y[:, :pixels].reshape(len(y), *self.shape), y[:, None, None, pixels:]
+            return jax.nn.sigmoid(y) if self.use_sigmoid else y
         opacity = jax.nn.sigmoid(y[..., -1:] + self.output_bias)
-        colours = y[..., :-1] + colour
-        colours = jax.nn.sigmoid(colours) if self.use_sigmoid else colours
-        return jnp.concatenate([opacity * colours, opacity], axis=-1)
+        colour = LOGIT_SD * z_what[:, None, None, 1 - self.shape[-1] :]
+        return jnp.concatenate([opacity * jax.nn.sigmoid(y[..., :-1] + colour), opacity], axis=-1)
+
+
+def code_of(colour: Float[Array, "N C"]) -> Float[Array, "N C"]:
+    """The part of z_what that `Decoder` makes this colour of; colours near 0 and 1 are clipped."""
+    colour = jnp.clip(colour, DARKEST, 1 - DARKEST)
+    return (jnp.log(colour) - jnp.log1p(-colour)) / LOGIT_SD
 
 
 def read_size(config: ModelConfig) -> int:
@@ -179,18 +184,42 @@ def read_size(config: ModelConfig) -> int:
 
 class Encoder(eqx.Module):
     """The window x_att to location and scale of the guide's z_what. In the guide attend it reads
-    two windows, of the image and of the residual; in the guide basic, the LSTM's output h_t."""
+    two windows, of the image and of the residual; in the guide basic, the LSTM's output h_t.
+
+    Where objects have opacity, the guide attend reads their colour off the image: it is the mean of
+    the window's pixels, weighted by the magnitude of the residual and by an attention that is
+    learned.
+    """
 
     mlp: MLP
+    attention: int = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         size = read_size(config)
         size = config.rnn_hidden_size if config.guide == "basic" else size
         z = config.encoder_latent_size
-        self.mlp = MLP((size, *config.encoder_net, 2 * z), config.non_linearity, key=key)
+        reads_colour = config.guide == "attend" and config.compose == "over"
+        self.attention = config.window_size**2 if reads_colour else 0
+        outputs = 2 * z + self.attention
+        self.mlp = MLP((size, *config.encoder_net, outputs), config.non_linearity, key=key)
 
-    def __call__(self, x: Float[Array, "N ..."]) -> tuple[Float[Array, "N Z"], Float[Array, "N Z"]]:
-        loc, scale = jnp.split(self.mlp(x.reshape(len(x), -1)), 2, axis=-1)
+    def __call__(
+        self, x: Float[Array, "N ..."], window: Float[Array, "N w w *C"] | None = None
+    ) -> tuple[Float[Array, "N Z"], Float[Array, "N Z"]]:
+        """Location and scale of z_what.
+
+        Args:
+            x: what the network reads.
+            window: of the image in [0, 1], if the colour is read off it.
+        """
+        y = self.mlp(x.reshape(len(x), -1))
+        loc, scale = jnp.split(y[:, self.attention :], 2, axis=-1)
+        if window is not None:
+            magnitude = x[:, 1, ..., -1].reshape(len(x), -1)
+            logits = y[:, : self.attention] + jnp.log(magnitude + FAINTEST)
+            pixels = window.reshape(len(x), self.attention, -1)
+            colour = jnp.einsum("np,npc->nc", jax.nn.softmax(logits, axis=-1), pixels)
+            loc = loc.at[:, -colour.shape[1] :].add(code_of(colour))
         return loc, positive(scale)
 
 
