@@ -173,6 +173,16 @@ def test_the_colour_of_an_object_is_read_off_the_image():
     np.testing.assert_allclose(read, colours, atol=0.06)  # the untrained network adds a little
 
 
+def test_scenes_are_drawn_over_their_own_backgrounds():
+    config = ModelConfig(compose="over", guide="attend", background="flat", image_size=(40, 40),
+                         channels=3, window_size=20, scale_prior_mean=2.0, model_steps=1)  # fmt: skip
+    images = np.zeros((2, 40, 40, 3), np.uint8)
+    images[0], images[1] = (200, 30, 60), (10, 90, 220)
+    images[:, 15:25, 15:25] = 128
+    scenes = AIR.of(*untrained(config, 0), second_look=False).predict(images)
+    np.testing.assert_allclose(scenes.reconstructions[:, 0, 0], images[:, 0, 0] / 255, atol=1e-5)
+
+
 @pytest.mark.parametrize("colour", [0.02, 0.3, 0.98])
 def test_a_colour_has_one_code(colour):
     code = code_of(jnp.full((1, 3), colour))
