@@ -14,9 +14,9 @@ from airjax.air import AIR
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
+from airjax.programs.attend import relative
 from airjax.programs.compose import composed, on_background, without_opacity
 from airjax.programs.elbo import CountELBO
-from airjax.programs.guide import relative
 from airjax.programs.model import presence_probs
 from airjax.programs.networks import LOGIT_SD, code_of
 from airjax.programs.untrained import untrained

@@ -14,10 +14,10 @@ from numpyro.infer import SVI
 
 from airjax.config import ModelConfig
 from airjax.programs.elbo import CountELBO, log_count_probs
-from airjax.programs.guide import GUIDES, all_on
+from airjax.programs.guide import all_on
 from airjax.programs.networks import LSTM, LSTMState
 from airjax.programs.spatial import image_to_window, window_to_image
-from airjax.programs.untrained import untrained
+from airjax.programs.untrained import GUIDES, untrained
 
 
 def trace(guide, images):
