@@ -155,7 +155,7 @@ def places(guide, images):
         s = ATTEND.scale_prior_mean
         z_where = jnp.concatenate([jnp.full((len(images), 1), s), -s * place], axis=-1)
         z_what = jnp.zeros((len(images), 3))
-        state = state._replace(residual=guide.explained(state, z_where, z_what)[0])
+        state = state._replace(residual=guide.explained(state, images, None, z_where, z_what)[0])
     return np.stack(found, axis=1)
 
 
@@ -193,12 +193,12 @@ def test_the_residual_is_the_image_less_the_objects(colours):
     z_what = jax.random.normal(jax.random.key(1), (2, 3))
     y = window_to_image(z_where, model.decoder(z_what), (24, 24))
     _, start = guide.start(guide.networks, images)
-    found, canvas = guide.explained(start, z_where, z_what)
+    found, canvas = guide.explained(start, images, None, z_where, z_what)
     np.testing.assert_allclose(found, images - y, atol=1e-6)
     assert canvas is None
 
     def total(z_what):
-        return guide.explained(start, z_where, z_what)[0].sum()
+        return guide.explained(start, images, None, z_where, z_what)[0].sum()
 
     np.testing.assert_array_equal(jax.grad(total)(z_what), 0)
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from numpyro.contrib.module import eqx_module
 
-from airjax.programs.compose import behind
+from airjax.programs.colour import colour_at, magnitude, matte, with_channel
 from airjax.programs.guide import Guide
 from airjax.programs.networks import GuideNetworks
-from airjax.programs.spatial import image_to_window, pixel_centres, window_to_image
+from airjax.programs.spatial import image_to_window, over_pixels, pixel_centres, window_to_image
 
-FAINT = 0.1  # a magnitude, of intensities in [0, 1]
+SHARPER = 2  # outlines are half background, and are explained, too
 WIDER = 2  # side of the region that is attended to, in sides of a window
 
 
@@ -26,6 +26,9 @@ class AttendGuide(Guide):
     object; the code is read from two windows at that place. So an object is read in the same way
     wherever it is, and after any number of others: the same networks read pictures of any size with
     any number of objects (`airjax.inference.whole`), and few images suffice for training.
+
+    Where objects hide others, a step attends to one colour at its place, too: see
+    `airjax.programs.colour`. The residual is then the image where no object was found yet.
 
     The place is not a random variable and has no gradient, and neither has the residual.
     """
@@ -59,17 +62,23 @@ class AttendGuide(Guide):
         residual: Float[Array, "N H W *C"],
         place: Float[Array, "N 2"],
     ) -> Float[Array, "N hidden"]:
-        """The features of image and residual around a place."""
+        """The features of image and residual around a place. Where objects hide others, they end
+        with the colour that is attended to."""
         wider = self.config.scale_prior_mean / WIDER
-        windows = self.windows(jnp.insert(-wider * place, 0, wider, axis=-1), images, residual)
-        return networks.embed(windows.reshape(len(images), -1))
+        z_where = jnp.insert(-wider * place, 0, wider, axis=-1)
+        if self.config.compose == "add":
+            windows = self.windows(z_where, images, residual)
+            return networks.embed(windows.reshape(len(images), -1))
+        colour = colour_at(place, self.config.scale_prior_mean, images, residual)
+        windows = self.windows(z_where, images, residual, colour)
+        return jnp.concatenate([networks.embed(windows.reshape(len(images), -1)), colour], axis=-1)
 
     def encode(self, networks, h, z_where, images, residual):
         """Location and scale of z_what, from the windows of image and residual. Where objects hide
         others, their colour is read off the image itself, with its background."""
-        windows = self.windows(z_where, images, residual)
         if self.config.compose == "add":
-            return networks.encoder(windows)
+            return networks.encoder(self.windows(z_where, images, residual))
+        windows = self.windows(z_where, images, residual, self.attended(h))
         whole = images + jax.lax.stop_gradient(self.likelihood.empty)
         return networks.encoder(windows, image_to_window(z_where, whole, self.config.window_size))
 
@@ -78,40 +87,33 @@ class AttendGuide(Guide):
         z_where: Float[Array, "N 3"],
         images: Float[Array, "N H W *C"],
         residual: Float[Array, "N H W *C"],
+        colour: Float[Array, "N C"] | None = None,
     ) -> Float[Array, "N 2 w w *K"]:
-        """The windows of image and residual. Where objects hide others, both may be of either sign,
-        and their magnitudes are one channel more: a shape is then read whatever its colour."""
+        """The windows of image and residual. Where objects hide others, both have a channel more:
+        how much of the attended colour is in a pixel, and the residual's magnitude. A shape is then
+        read whatever its colour."""
         size, both = self.config.window_size, (images, residual)
-        if self.config.compose == "add":
-            return jnp.stack([image_to_window(z_where, x, size) for x in both], axis=1)
-        both = [image_to_window(z_where, with_magnitude(x), size) for x in both]
-        return jnp.stack([relative(windows) for windows in both], axis=1)
+        if colour is not None:
+            extra = matte(images, colour), magnitude(residual)
+            both = [with_channel(x, more) for x, more in zip(both, extra, strict=True)]
+        return jnp.stack([image_to_window(z_where, x, size) for x in both], axis=1)
 
-    def explained(self, last, z_where, z_what):
-        """The residual less the decoded object, or what is visible of it, and the canvas with
-        it."""
+    def attended(self, h: Float[Array, "N hidden"]) -> Float[Array, "N C"]:
+        """The colour that is attended to, which features end with."""
+        return h[:, -self.config.channels :]
+
+    def explained(self, last, images, h, z_where, z_what):
+        """The residual less the decoded object. Where objects hide others, what an object covers is
+        explained, and so is what has the attended colour in its window: the next step attends to
+        another object, however blurred this one is drawn."""
         z_where, window = jax.lax.stop_gradient((z_where, self.decoder(z_what)))
         y = window_to_image(z_where, window, self.config.image_size)
         if self.config.compose == "add":
             return last.residual - y, None
-        before = jnp.zeros_like(y) if last.canvas is None else last.canvas
-        canvas = behind("over", before, y)
-        mean = jax.lax.stop_gradient(self.likelihood).mean
-        return last.residual - (mean(canvas) - mean(before)), canvas
-
-
-def with_magnitude(images: Float[Array, "N H W *C"]) -> Float[Array, "N H W K"]:
-    """Images, and the largest magnitude of each pixel's colours as their last channel."""
-    images = images[..., None] if images.ndim == 3 else images
-    return jnp.concatenate([images, jnp.abs(images).max(-1, keepdims=True)], axis=-1)
-
-
-def relative(windows: Float[Array, "N w w K"]) -> Float[Array, "N w w K"]:
-    """Windows whose last channel, the magnitude, is relative to its largest value: a faint shape is
-    read as a strong one. What is fainter than ``FAINT`` stays so."""
-    magnitude = windows[..., -1:]
-    largest = magnitude.max((1, 2, 3), keepdims=True)
-    return jnp.concatenate([windows[..., :-1], magnitude / (largest + FAINT)], axis=-1)
+        inside = window_to_image(z_where, jnp.ones_like(window[..., 0]), self.config.image_size)
+        read = inside * jnp.clip(SHARPER * matte(images, self.attended(h)), 0, 1)
+        unseen = 1 - jnp.maximum(y[..., -1], read)
+        return last.residual * over_pixels(unseen, last.residual), None
 
 
 def coverage(images: Float[Array, "N H W *C"], s: float) -> Float[Array, "N H W"]:

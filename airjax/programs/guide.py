@@ -167,7 +167,7 @@ class Guide(eqx.Module):
 
         what = dist.Normal(*self.encode(networks, h, z_where, images, last.residual))
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what.to_event(1).mask(present)))
-        seen = self.explained(last, z_where, z_what)
+        seen = self.explained(last, images, h, z_where, z_what)
         return GuideState(rnn, log_odds, z_pres, z_where, z_what, *seen)
 
     def embed(self, networks: GuideNetworks, images: Float[Array, "N H W *C"]) -> Array:
@@ -200,6 +200,17 @@ class Guide(eqx.Module):
         loc = loc.at[:, 1:].add(-loc[:, :1] * place)
         return loc, prior_scale[None] * scale
 
+    def features(
+        self,
+        networks: GuideNetworks,
+        images: Float[Array, "N H W *C"],
+        residual: Float[Array, "N H W *C"],
+        place: Float[Array, "N 2"],
+    ) -> Float[Array, "N hidden"]:
+        """The features of image and residual at a place. In this guide, which does not attend to
+        places, they are 0."""
+        return jnp.zeros((len(images), self.config.rnn_hidden_size))
+
     def encode(
         self,
         networks: GuideNetworks,
@@ -212,7 +223,12 @@ class Guide(eqx.Module):
         return networks.encoder(image_to_window(z_where, images, self.config.window_size))
 
     def explained(
-        self, last: GuideState, z_where: Float[Array, "N 3"], z_what: Float[Array, "N Z"]
+        self,
+        last: GuideState,
+        images: Float[Array, "N H W *C"],
+        h: Float[Array, "N hidden"],
+        z_where: Float[Array, "N 3"],
+        z_what: Float[Array, "N Z"],
     ) -> tuple[Float[Array, "N H W *C"], Float[Array, "N H W *K"] | None]:
         """Residual and canvas after an object was inferred. In this guide they do not change."""
         return last.residual, last.canvas
