@@ -40,9 +40,11 @@ class ModelConfig:
         scale_prior_sd: prior standard deviation of s.
         pos_prior_mean: prior mean of the position x, y.
         pos_prior_sd: prior standard deviation of x, y.
-        likelihood_sd: standard deviation of a pixel. "auto" is 0.3; in crops, less where objects
-            are smooth, so that their detail is worth what a digit's is. "learned" starts at 0.3;
-            below 0.3, squared errors keep the weight against the priors that they have at 0.3.
+        likelihood_sd: standard deviation of a pixel. "auto" is 0.3; on black, less for objects
+            that are smaller or fainter than a digit, so that they are worth as much; in crops, less
+            where objects are smooth, so that their detail is worth what a digit's is. "learned"
+            starts at 0.3; below 0.3, squared errors keep the weight against the priors that they
+            have at 0.3.
         background: the image behind the objects. "mean" is the mean of the training images;
             "learned" starts there. "flat" is one colour for each image, the median of its border.
             "local" subtracts from each picture what varies slowly in it, before the model sees it,
