@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from numpyro.contrib.module import eqx_module
 
-from airjax.programs.compose import behind
-from airjax.programs.guide import Guide
+from airjax.programs.guide import Guide, subtracted
 from airjax.programs.networks import GuideNetworks
 from airjax.programs.spatial import image_to_window, pixel_centres, window_to_image
 
@@ -92,12 +91,7 @@ class AttendGuide(Guide):
         it."""
         z_where, window = jax.lax.stop_gradient((z_where, self.decoder(z_what)))
         y = window_to_image(z_where, window, self.config.image_size)
-        if self.config.compose == "add":
-            return last.residual - y, None
-        before = jnp.zeros_like(y) if last.canvas is None else last.canvas
-        canvas = behind("over", before, y)
-        mean = jax.lax.stop_gradient(self.likelihood).mean
-        return last.residual - (mean(canvas) - mean(before)), canvas
+        return subtracted(jax.lax.stop_gradient(self.likelihood), last, y)
 
 
 def with_magnitude(images: Float[Array, "N H W *C"]) -> Float[Array, "N H W K"]:

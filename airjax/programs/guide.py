@@ -21,6 +21,7 @@ from numpyro import handlers
 from numpyro.contrib.module import eqx_module
 
 from airjax.config import ModelConfig
+from airjax.programs.compose import behind
 from airjax.programs.likelihood import Likelihood
 from airjax.programs.model import where_prior
 from airjax.programs.networks import Baseline, Decoder, GuideNetworks, LSTMState
@@ -38,8 +39,8 @@ class GuideState(NamedTuple):
         z_pres: presence at the last step.
         z_where: place at the last step.
         z_what: code at the last step.
-        residual: the image less the objects so far; in a guide with an LSTM, the image.
-        canvas: the objects so far; None in a guide with an LSTM.
+        residual: the image less the objects so far; the image in a guide that does not read it.
+        canvas: the objects so far, if the residual needs them.
     """
 
     rnn: LSTMState | None
@@ -216,6 +217,18 @@ class Guide(eqx.Module):
     ) -> tuple[Float[Array, "N H W *C"], Float[Array, "N H W *K"] | None]:
         """Residual and canvas after an object was inferred. In this guide they do not change."""
         return last.residual, last.canvas
+
+
+def subtracted(
+    likelihood: Likelihood, last: GuideState, y: Float[Array, "N H W *K"]
+) -> tuple[Float[Array, "N H W *C"], Float[Array, "N H W *K"] | None]:
+    """Residual and canvas after one more object y, of which only what is visible is subtracted. Of
+    sums, there is no canvas: it is not needed."""
+    if likelihood.compose == "add":
+        return last.residual - y, None
+    before = jnp.zeros_like(y) if last.canvas is None else last.canvas
+    canvas = behind("over", before, y)
+    return last.residual - (likelihood.mean(canvas) - likelihood.mean(before)), canvas
 
 
 class BasicGuide(Guide):
