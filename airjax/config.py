@@ -16,7 +16,7 @@ from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
 
 NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "silu"]
-GuideName = Literal["auto", "attend", "window", "basic"]
+GuideName = Literal["auto", "attend", "window", "difference", "basic"]
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
 Compose = Literal["add", "over"]
@@ -59,9 +59,10 @@ class ModelConfig:
             "over" where each image has a colour of its own behind the objects ("flat").
         masking: leave z_where and z_what of absent objects out of the log-probability.
         guide: "attend" places each window where most of the image is not yet explained. "window",
-            the paper's, reads the whole image and places windows anywhere. "basic" is "window"
-            without windows: z_what is read from the LSTM's state. "auto" is "window" for
-            multi-mnist, "attend" for all other data.
+            the paper's, reads the whole image and places windows anywhere. "difference" is
+            "window" that reads the image less the objects so far. "basic" is "window" without
+            windows: z_what is read from the LSTM's state. "auto" is "window" for multi-mnist,
+            "attend" for all other data.
         window_size: side of the windows x_att and y_att, in their own pixels.
         encoder_latent_size: Z, the size of z_what. Where objects hide each other, the last C of it
             are the object's colour.
@@ -71,8 +72,8 @@ class ModelConfig:
         encoder_net: hidden sizes of the net from x_att to z_what (200 in the tutorial). Two layers
             separate more close pairs.
         decoder_net: hidden sizes of the net from z_what to y_att.
-        embed_channels: channels of the convolution that reads the image, for the baseline and the
-            guides window and basic. The kernel is half a window wide, the stride a quarter. 0 is no
+        embed_channels: channels of the convolution that reads the image, for the baseline and all
+            guides but attend. The kernel is half a window wide, the stride a quarter. 0 is no
             convolution, as in the tutorial.
         embed_net: hidden sizes of the net between the convolution (or the flat image; in the guide
             attend, the attended windows) and the LSTM. Empty is none, as in the tutorial.

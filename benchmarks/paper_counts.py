@@ -29,7 +29,8 @@ from airjax.inference.infer import looked_again, read_stream
 from airjax.inference.reading import FOUND
 
 STEPS = 3  # T of every training
-LOOKS = ("one pass", "second look")  # at all images; and then at the doubtful ones
+# the guide's mean path; then another look at doubtful images; `AIR.find`, of the guide attend only
+LOOKS = ("one pass", "second look", "any size")
 DRAWN = 4  # scenes in the figure
 COLOURS = {"window": "tab:blue", "difference": "tab:orange", "attend": "tab:green"}
 
@@ -96,15 +97,19 @@ def tested(args: Args, setting: Setting, air: AIR) -> dict[str, Any]:
     """The share of scenes of each count that are counted right, in per cent, at each look; and the
     boxes in the first scenes with 4 digits."""
     config = dataclasses.replace(air.model.config, model_steps=max(setting.tested) + 1)
-    programs = [dataclasses.replace(p, config=config) for p in (air.model, air.guide)]
-    right: dict[str, dict[str, float]] = {look: {} for look in LOOKS}
+    model = dataclasses.replace(air.model, config=config)
+    guide = dataclasses.replace(air.guide, config=config)
+    right: dict[str, dict[str, float]] = {}
     boxes = []
     for n in setting.tested:
         images = data.make("multi-mnist", "test", setting.scenes((n,), args.scenes)).images
-        (first,) = read_stream(*programs, [images], FOUND)
-        second = looked_again(*programs, first, images)
-        for look, reading in zip(LOOKS, (first, second), strict=True):
-            right[look][str(n)] = 100 * float((reading.count == n).mean())
+        (first,) = read_stream(model, guide, [images], FOUND)
+        second = looked_again(model, guide, first, images)
+        counts = [first.count, second.count]
+        if config.guide == "attend":
+            counts.append(np.array([found.number for found in air.find_each(images)]))
+        for look, found in zip(LOOKS, counts, strict=False):
+            right.setdefault(look, {})[str(n)] = 100 * float((found == n).mean())
         if n == 4:
             rows = zip(second.tight_boxes, second.count, strict=True)
             boxes = [found[:count].tolist() for found, count in rows][:DRAWN]
@@ -128,7 +133,7 @@ def table(setting: Setting, results: dict[str, list[dict[str, Any]]]) -> str:
     """Means over seeds, with the lowest and the highest, for each guide and look."""
     lines = []
     for guide, rows in results.items():
-        for look in LOOKS:
+        for look in rows[0]["right"]:
             cells = []
             for n in map(str, setting.tested):
                 values = [row["right"][look][n] for row in rows]
@@ -145,7 +150,7 @@ def curves(ax: Axes, name: str, results: dict[str, list[dict[str, Any]]]) -> Non
     for n in setting.seen:
         ax.axvspan(n - 0.4, n + 0.4, color="0.92", lw=0)
     for guide, rows in results.items():
-        for look, style in zip(LOOKS, (":", "-"), strict=True):
+        for look, style in zip(LOOKS, (":", "-"), strict=False):
             right = np.array([[row["right"][look][str(n)] for n in setting.tested] for row in rows])
             label = guide if look == LOOKS[1] else None
             ax.plot(setting.tested, right.mean(0), style, color=COLOURS[guide], label=label)

@@ -38,8 +38,8 @@ class GuideState(NamedTuple):
         z_pres: presence at the last step.
         z_where: place at the last step.
         z_what: code at the last step.
-        residual: the image less the objects so far; in a guide with an LSTM, the image.
-        canvas: the objects so far; None in a guide with an LSTM.
+        residual: the image less the objects so far; the image in a guide that does not read it.
+        canvas: the objects so far, if the residual needs them.
     """
 
     rnn: LSTMState | None
