@@ -171,7 +171,7 @@ def scores(glyphs: Glyphs, images: np.ndarray, read: Reading, seed: int) -> dict
         "explained": float(1 - left),
         "parts": float(counts.mean()),
         "strokes": float(strokes.mean()),
-        "parts_by_strokes": {n: counts[numbers == n].mean() for n in range(1, MANY + 1)},
+        "parts_by_strokes": {n: counts[numbers == n].mean() for n in np.unique(numbers)},
         "iou": {
             name: {
                 "masks": iou[:, 0].mean(),
@@ -181,7 +181,7 @@ def scores(glyphs: Glyphs, images: np.ndarray, read: Reading, seed: int) -> dict
             for name, iou in ious.items()
         },
         "rank": rank(counts, strokes, characters, random),
-        "rank_of_ink": spearmanr((images > INK).sum((1, 2)), strokes).statistic,
+        "rank_of_ink": correlation((images > INK).sum((1, 2)), strokes),
     }
 
 
@@ -195,11 +195,16 @@ def rank(
     resampled, permuted = [], []
     for _ in range(RESAMPLED):
         some = np.concatenate([rows[name] for name in random.choice(names, len(names))])
-        resampled.append(spearmanr(parts[some], strokes[some]).statistic)
-        permuted.append(spearmanr(parts, random.permutation(strokes)).statistic)
+        resampled.append(correlation(parts[some], strokes[some]))
+        permuted.append(correlation(parts, random.permutation(strokes)))
     low, high = np.percentile(resampled, [2.5, 97.5])
-    value = spearmanr(parts, strokes).statistic
+    value = correlation(parts, strokes)
     return {"value": value, "low": low, "high": high, "chance": np.percentile(permuted, 95)}
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's rank correlation; 0 if one of both is constant."""
+    return float(spearmanr(a, b).statistic) if np.ptp(a) and np.ptp(b) else 0.0
 
 
 # --- trainings
