@@ -169,7 +169,8 @@ def test_the_benchmark_trains_once_and_draws(paper_strokes, data_dir, monkeypatc
     assert np.isfinite([row["elbo"], row["elbo_trained_on"]]).all()
     printed = capsys.readouterr().out
     assert "6 held-out glyphs of 1.50 strokes in the mean" in printed
-    assert Image.open(args.out / "paper_strokes.png").size[0] > 100
+    with Image.open(args.out / "paper_strokes.png") as figure:
+        assert figure.width > 100
 
     monkeypatch.setattr(paper_strokes, "trained", None)  # an error if it is called
     paper_strokes.main(args)
