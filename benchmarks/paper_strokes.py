@@ -261,7 +261,7 @@ def _plain(value: Any) -> Any:
 
 def draw(air: AIR, glyphs: Glyphs, path: Path) -> None:
     """The first drawing of the first characters of each alphabet: glyph, reconstruction, parts and
-    strokes. A part has the colour of the stroke that it matches; other parts are grey."""
+    strokes. A part has the colour of the stroke that it matches; other parts have other colours."""
     first: dict[str, list[int]] = {}
     for i, name in enumerate(glyphs.names):
         alphabet, _, drawing = name.split("/")
@@ -288,7 +288,7 @@ def draw(air: AIR, glyphs: Glyphs, path: Path) -> None:
         labels = ["glyph", "reconstruction", "parts", "pen strokes"]
         axes.set_yticks([(j + 0.5) * height for j in range(4)], labels)
         axes.set_xticks([])
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, bbox_inches="tight")
 
 
 def coloured(parts: np.ndarray, strokes: np.ndarray) -> list[np.ndarray]:
@@ -297,12 +297,13 @@ def coloured(parts: np.ndarray, strokes: np.ndarray) -> list[np.ndarray]:
 
     colours = np.array([to_rgb(name) for name in plots.STEP_COLOURS])
     part, stroke, _ = matches(masks_of(parts), masks_of(strokes))
-    of_part = np.full((parts.max() + 1, 3), 0.5)
+    number = strokes.max() + np.arange(parts.max() + 1)  # those that no stroke has
     names = np.unique(parts[parts > 0]), np.unique(strokes[strokes > 0])
-    of_part[names[0][part]] = colours[(names[1][stroke] - 1) % len(colours)]
-    of_stroke = colours[np.arange(-1, strokes.max()) % len(colours)]
-    of_part[0] = of_stroke[0] = 0
-    return [of_part[parts], of_stroke[strokes]]
+    number[names[0][part]] = names[1][stroke]
+    return [
+        np.where(labels[..., None] > 0, colours[(of[labels] - 1) % len(colours)], 0)
+        for labels, of in ((parts, number), (strokes, np.arange(strokes.max() + 1)))
+    ]
 
 
 def tables(rows: list[dict[str, Any]]) -> str:
