@@ -181,7 +181,7 @@ def scores(glyphs: Glyphs, images: np.ndarray, read: Reading, seed: int) -> dict
             for name, iou in ious.items()
         },
         "rank": rank(counts, strokes, characters, random),
-        "rank_of_ink": correlation((images > INK).sum((1, 2)), strokes),
+        "alphabets": by_alphabet(glyphs.names, counts, strokes, (images > INK).sum((1, 2))),
     }
 
 
@@ -200,6 +200,23 @@ def rank(
     low, high = np.percentile(resampled, [2.5, 97.5])
     value = correlation(parts, strokes)
     return {"value": value, "low": low, "high": high, "chance": np.percentile(permuted, 95)}
+
+
+def by_alphabet(
+    names: list[str], parts: np.ndarray, strokes: np.ndarray, ink: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """The mean numbers in each alphabet, and the rank correlations with the number of strokes."""
+    alphabets, rows = np.array([name.split("/")[0] for name in names]), {}
+    for alphabet in ("all", *np.unique(alphabets)):
+        some = (alphabets == alphabet) | (alphabet == "all")
+        rows[alphabet] = {
+            "glyphs": some.sum(),
+            "strokes": strokes[some].mean(),
+            "parts": parts[some].mean(),
+            "rank of parts": correlation(parts[some], strokes[some]),
+            "rank of ink": correlation(ink[some], strokes[some]),
+        }
+    return rows
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -343,13 +360,17 @@ def tables(rows: list[dict[str, Any]]) -> str:
          f"{mean(lambda t, n=n: t['parts_by_strokes'][n]):.2f}"]
         for n in last["parts_by_strokes"]
     ]  # fmt: skip
-    chance, ink = mean(lambda t: t["rank"]["chance"]), last["rank_of_ink"]
+    numbers = list(last["alphabets"]["all"])
+    alphabets = [
+        [name, *(f"{mean(lambda t, n=name, k=k: t['alphabets'][n][k]):.2f}" for k in numbers)]
+        for name in last["alphabets"]
+    ]
     return "\n\n".join([
-        f"{last['glyphs']} held-out glyphs of {last['strokes']:.2f} strokes in the mean",
         common.table(head, lines),
         common.table(["pieces", *kinds], pieces),
         common.table(["strokes", "parts"], by_strokes),
-        f"rank correlation with strokes: chance below {chance:.3f}, amount of ink {ink:.2f}",
+        common.table(["alphabet", *numbers], alphabets),
+        f"rank correlation by chance: below {mean(lambda t: t['rank']['chance']):.3f}",
     ])  # fmt: skip
 
 
