@@ -360,16 +360,20 @@ def tables(rows: list[dict[str, Any]]) -> str:
          f"{mean(lambda t, n=n: t['parts_by_strokes'][n]):.2f}"]
         for n in last["parts_by_strokes"]
     ]  # fmt: skip
-    numbers = list(last["alphabets"]["all"])
+    _, *numbers = last["alphabets"]["all"]
     alphabets = [
-        [name, *(f"{mean(lambda t, n=name, k=k: t['alphabets'][n][k]):.2f}" for k in numbers)]
+        [
+            name,
+            last["alphabets"][name]["glyphs"],
+            *(f"{mean(lambda t, n=name, k=k: t['alphabets'][n][k]):.2f}" for k in numbers),
+        ]
         for name in last["alphabets"]
     ]
     return "\n\n".join([
         common.table(head, lines),
         common.table(["pieces", *kinds], pieces),
         common.table(["strokes", "parts"], by_strokes),
-        common.table(["alphabet", *numbers], alphabets),
+        common.table(["alphabet", "glyphs", *numbers], alphabets),
         f"rank correlation by chance: below {mean(lambda t: t['rank']['chance']):.3f}",
     ])  # fmt: skip
 
