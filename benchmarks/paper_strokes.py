@@ -8,7 +8,9 @@ out. Writes FOLDER/seed-<n>.json, the weights beside it, and FOLDER/paper_stroke
 """
 
 import dataclasses
+import functools
 import json
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +170,7 @@ def scores(glyphs: Glyphs, images: np.ndarray, read: Reading, seed: int) -> dict
     characters = np.array([name.rsplit("_", 1)[0] for name in glyphs.names])
     return {
         "glyphs": len(images),
+        "several": (strokes > 1).sum(),
         "explained": float(1 - left),
         "parts": float(counts.mean()),
         "strokes": float(strokes.mean()),
@@ -210,7 +213,6 @@ def by_alphabet(
     for alphabet in ("all", *np.unique(alphabets)):
         some = (alphabets == alphabet) | (alphabet == "all")
         rows[alphabet] = {
-            "glyphs": some.sum(),
             "strokes": strokes[some].mean(),
             "parts": parts[some].mean(),
             "rank of parts": correlation(parts[some], strokes[some]),
@@ -323,58 +325,59 @@ def coloured(parts: np.ndarray, strokes: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-def tables(rows: list[dict[str, Any]]) -> str:
-    """Each seed; the pieces, and parts by the number of strokes, as means over seeds."""
-    lines = []
+def by_seed(rows: list[dict[str, Any]]) -> str:
+    """A table of seeds, and their means."""
+
+    def line(first: Any, rows: list[dict[str, Any]], interval: str, seconds: str) -> list[Any]:
+        named = {
+            "ELBO, trained on": f"{average(rows, 'elbo_trained_on'):.1f}",
+            "ELBO, held out": f"{average(rows, 'elbo'):.1f}",
+            "explained": f"{100 * average(rows, 'explained'):.1f} %",
+            "parts": f"{average(rows, 'parts'):.2f}",
+        }
+        for name in ("AIR", "k-means", "random cuts"):
+            named[f"IoU of {name}"] = f"{average(rows, 'iou', name, 'masks, several strokes'):.3f}"
+        named["rank correlation"] = f"{average(rows, 'rank', 'value'):.2f}{interval}"
+        heads[:] = ["seed", *named, "seconds"]
+        return [first, *named.values(), seconds]
+
+    heads, lines = list[str](), list[list[Any]]()
     for row in rows:
-        r = row["rank"]
-        lines.append([
-            row["seed"], f"{row['elbo_trained_on']:.1f}", f"{row['elbo']:.1f}",
-            f"{100 * row['explained']:.1f} %", f"{row['parts']:.2f}",
-            *(f"{row['iou'][name]['masks, several strokes']:.3f}"
-              for name in ("AIR", "k-means", "random cuts")),
-            f"{r['value']:.2f} ({r['low']:.2f} to {r['high']:.2f})", f"{row['seconds']:.0f}",
-        ])  # fmt: skip
-    head = ["seed", "ELBO, trained on", "ELBO, held out", "explained", "parts", "IoU",
-            "IoU of k-means", "IoU of random cuts", "rank correlation", "seconds"]  # fmt: skip
+        interval = f" ({row['rank']['low']:.2f} to {row['rank']['high']:.2f})"
+        lines.append(line(row["seed"], [row], interval, f"{row['seconds']:.0f}"))
+    lines.append(line("mean", rows, "", ""))
+    return common.table(heads, lines)
 
-    def mean(of: Callable[[dict[str, Any]], float]) -> float:
-        return float(np.mean([of(row) for row in rows]))
 
-    lines.append([
-        "mean", f"{mean(lambda t: t['elbo_trained_on']):.1f}",
-        f"{mean(lambda t: t['elbo']):.1f}", f"{100 * mean(lambda t: t['explained']):.1f} %",
-        f"{mean(lambda t: t['parts']):.2f}",
-        *(f"{mean(lambda t, n=n: t['iou'][n]['masks, several strokes']):.3f}"
-          for n in ("AIR", "k-means", "random cuts")),
-        f"{mean(lambda t: t['rank']['value']):.2f}", "",
-    ])  # fmt: skip
-    last = rows[0]
-    kinds = list(last["iou"]["AIR"])
-    pieces = [
-        [name, *(f"{mean(lambda t, n=name, k=k: t['iou'][n][k]):.3f}" for k in kinds)]
-        for name in last["iou"]
-    ]
-    by_strokes = [
-        [f"{n}{' or more' if int(n) == MANY else ''}",
-         f"{mean(lambda t, n=n: t['parts_by_strokes'][n]):.2f}"]
-        for n in last["parts_by_strokes"]
-    ]  # fmt: skip
-    _, *numbers = last["alphabets"]["all"]
-    alphabets = [
-        [
-            name,
-            last["alphabets"][name]["glyphs"],
-            *(f"{mean(lambda t, n=name, k=k: t['alphabets'][n][k]):.2f}" for k in numbers),
+def average(rows: list[dict[str, Any]], *keys: str) -> float:
+    """The mean over seeds of what is found under these keys, one within the other."""
+    return float(np.mean([functools.reduce(operator.getitem, keys, row) for row in rows]))
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    """The seeds; and, as means over them, the pieces, parts by number of strokes, alphabets."""
+
+    def table(first: str, key: str, columns: list[str], digits: int) -> str:
+        lines = [
+            [name, *(f"{average(rows, key, name, column):.{digits}f}" for column in columns)]
+            for name in rows[0][key]
         ]
-        for name in last["alphabets"]
+        return common.table([first, *columns], lines)
+
+    by_strokes = [
+        [
+            f"{n}{' or more' if int(n) == MANY else ''}",
+            f"{average(rows, 'parts_by_strokes', n):.2f}",
+        ]
+        for n in rows[0]["parts_by_strokes"]
     ]
     return "\n\n".join([
-        common.table(head, lines),
-        common.table(["pieces", *kinds], pieces),
+        f"{rows[0]['glyphs']} held-out glyphs, {rows[0]['several']} of several strokes",
+        by_seed(rows),
+        table("pieces", "iou", list(rows[0]["iou"]["AIR"]), 3),
         common.table(["strokes", "parts"], by_strokes),
-        common.table(["alphabet", "glyphs", *numbers], alphabets),
-        f"rank correlation by chance: below {mean(lambda t: t['rank']['chance']):.3f}",
+        table("alphabet", "alphabets", list(rows[0]["alphabets"]["all"]), 2),
+        f"rank correlation by chance: below {average(rows, 'rank', 'chance'):.3f}",
     ])  # fmt: skip
 
 
