@@ -4,6 +4,7 @@ Each is trained with AdamW, a falling learning rate and dropout, and is the one 
 that does best on labels that were held out of those given.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,11 +45,9 @@ class Net(eqx.Module):
         keys = iter(jax.random.split(key, len(channels) + len(sizes)))
         self.convolutions = [
             eqx.nn.Conv2d(i, o, 5 if i == 1 else 3, 2, 2 if i == 1 else 1, key=next(keys))
-            for i, o in zip(channels, channels[1:], strict=False)
+            for i, o in itertools.pairwise(channels)
         ]
-        self.layers = [
-            eqx.nn.Linear(i, o, key=next(keys)) for i, o in zip(sizes, sizes[1:], strict=False)
-        ]
+        self.layers = [eqx.nn.Linear(i, o, key=next(keys)) for i, o in itertools.pairwise(sizes)]
         self.dropout = eqx.nn.Dropout(dropout)
 
     def __call__(self, x: Float[Array, "..."], key: PRNGKeyArray | None = None) -> Array:
@@ -140,9 +139,9 @@ class SharedDigits(ClassifierMixin, BaseEstimator):
     """One net that reads either digit of an image, trained on sums only.
 
     Scenes are ``[N, 2, 2, Z]``: of each of two digits, mean and standard deviation of its code. In
-    training, codes are drawn. A scene with the label -1 has none, as in scikit-learn's
-    semi-supervised classifiers: what the net is sure of, it must also say of another draw with
-    more noise (FixMatch, Sohn et al., 2020).
+    training, codes are drawn from that normal distribution. A scene with the label -1 has none, as
+    in scikit-learn's semi-supervised classifiers: where the net is sure of a digit given the mean
+    code, it must also find it in a draw with more noise (FixMatch, Sohn et al., 2020).
     """
 
     def __init__(self, steps: int = 2000, sure: float = 0.9, weight: float = 1.0, seed: int = 0):
@@ -158,7 +157,10 @@ class SharedDigits(ClassifierMixin, BaseEstimator):
         key = jax.random.key(self.seed)
         net = Net((), (z, 256, 256, DIGITS), 0.3, key=key)
         data = codes[used], y[used], codes[others]
-        check = lambda net: float(loss_of(log_sums(_digits(net, codes[checked])), y[checked]))
+
+        def check(net):
+            return float(loss_of(log_sums(_digits(net, codes[checked])), y[checked]))
+
         self.net_ = trained(net, self._loss, data, self.steps, key, check=check)
         self.classes_ = np.arange(SUMS)
         return self

@@ -34,12 +34,13 @@ def test_digits_are_learned_from_sums(nets):
     digits = random.integers(0, 10, (600, 2))
     X = np.stack([np.eye(10)[digits], np.full((600, 2, 10), 0.05)], axis=2).astype(np.float32)
     y = np.where(np.arange(600) < 400, digits.sum(1), -1)
-    net = nets.SharedDigits(steps=300).fit(X, y)
+    net = nets.SharedDigits(steps=200).fit(X, y)
     assert np.mean(net.predict(X[400:]) == digits[400:].sum(1)) > 0.95
     order = digits[400:, 0] < digits[400:, 1]
     assert np.mean(net.predict_order(X[400:]) == order) > 0.95
 
 
+@pytest.mark.slow  # compiles AIR and four networks
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_whole_benchmark(nets, monkeypatch, tmp_path, capsys):
     import paper_codes
