@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from airjax.data import DATASETS
+from airjax.data import DATASETS, painted
 from airjax.data.composer import Pool, compose
 from airjax.data.dataset import as_npz, load_dataset
 from airjax.data.recipes import SPRITES
@@ -150,7 +150,8 @@ def test_masks_are_kept_and_checked(tmp_path):
     ({"object_size": 20}, "object_size must be left out: occluded-mnist has its own, got 20"),
     ({"height": 22}, "height and width must fit objects of this data set within .*, got 22 x 64"),
 ])  # fmt: skip
-def test_settings_that_painted_scenes_do_not_have(settings, message):
+def test_settings_that_painted_scenes_do_not_have(settings, message, monkeypatch):
+    monkeypatch.setattr(painted, "ATTEMPTS", 20)  # fewer: each draws 60 objects
     large = Pool(np.full((1, 28, 28), 200, np.uint8), np.zeros(1, np.int32))
     with pytest.raises(InputError, match=message):
         made("occluded-mnist", 1, pool=large, **settings)
