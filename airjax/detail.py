@@ -71,7 +71,7 @@ def sd_of_objects(images: UInt8[np.ndarray, "N H W *C"]) -> float:
     grey = contrast(images)
     level = otsu(grey)
     found = sizes(list(grey), level)
-    if found is None:
+    if found is None or not found.density:
         return LIKELIHOOD_SD
     light = np.square(grey[grey > level] / 255).sum() / (found.density * grey.size)
     noises = [noise(image / np.float32(255)) for image in grey]

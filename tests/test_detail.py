@@ -86,6 +86,8 @@ def test_small_and_faint_objects_are_worth_as_many_nats_as_a_digit():
     assert sd_of_objects(small) == pytest.approx(0.3 * (16 / LIGHT) ** 0.5, abs=0.006)
     assert sd_of_objects(faint) == pytest.approx(0.3 * (64 * 0.16 / LIGHT) ** 0.5, abs=0.006)
     assert sd_of_objects(np.zeros((3, 40, 40), np.uint8)) == 0.3
+    noise = np.random.default_rng(0).integers(0, 256, (20, 24, 24)).astype(np.uint8)
+    assert sd_of_objects(noise) == 0.3  # nothing of the size of an object
 
 
 def test_the_scenes_of_small_digits_have_a_smaller_sd():

@@ -156,6 +156,7 @@ def test_ranks_of_permuted_glyphs_are_chance(paper_strokes):
     assert got == {"value": 0, "low": 0, "high": 0, "chance": 0}
 
 
+@pytest.mark.slow  # trains
 def test_the_benchmark_trains_once_and_draws(paper_strokes, data_dir, monkeypatch, capsys):
     model = dataclasses.replace(TINY, guide="attend", image_size=(50, 50), window_size=4)
     monkeypatch.setattr(paper_strokes, "MODEL", model)

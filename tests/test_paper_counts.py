@@ -26,6 +26,7 @@ def paper_counts(monkeypatch, tmp_path):
     return paper_counts
 
 
+@pytest.mark.slow  # trains
 def test_a_training_is_scored_and_not_run_again(paper_counts, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     args = paper_counts.Args(
