@@ -70,9 +70,7 @@ class Camera:
         centre = (self.size - 1) / 2
         return centre + self.focal * right / depth, centre - self.focal * up / depth, depth
 
-    def rays(
-        self, columns: Float[Array, "*n"], rows: Float[Array, "*n"]
-    ) -> Vector:
+    def rays(self, columns: Float[Array, "*n"], rows: Float[Array, "*n"]) -> Vector:
         """Unit vectors from the camera through these pixels."""
         centre = (self.size - 1) / 2
         right, up = (columns - centre) / self.focal, (centre - rows) / self.focal
