@@ -64,7 +64,7 @@ class Pose(dist.Distribution):
     """
 
     support = constraints.real_vector
-    reparametrized_params = ["loc", "scale", "concentration"]
+    reparametrized_params = ("loc", "scale", "concentration")  # pyright: ignore
 
     def __init__(self, loc, scale, concentration, *, validate_args=None):
         self.position = dist.Normal(loc, scale).to_event(1)

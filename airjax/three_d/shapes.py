@@ -20,7 +20,7 @@ CORNER = 0.01  # inner corners of vessels are shaded as if they were about this 
 
 Colour = tuple[float, float, float]
 # components apart: XLA vectorises along the last axis, which should not be one of 3
-Vector = tuple[Float[Array, "*n"], Float[Array, "*n"], Float[Array, "*n"]]
+Vector = tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]
 
 
 @dataclass(frozen=True)
