@@ -29,7 +29,8 @@ from airjax.inference.infer import BATCH
 from airjax.inference.metrics import EVALUATED
 from airjax.inference.reading import BOUND, FOUND
 from airjax.inference.results import Objects, Scenes
-from airjax.programs.guide import AttendGuide, Guide
+from airjax.programs.attend import AttendGuide
+from airjax.programs.guide import Guide
 from airjax.programs.model import Model, geometric_like
 from airjax.training import loop
 from airjax.training.checkpoint import load_model, load_training, save_model

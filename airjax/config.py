@@ -16,7 +16,7 @@ from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
 
 NonLinearity = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu", "silu"]
-GuideName = Literal["auto", "attend", "window", "basic"]
+GuideName = Literal["auto", "attend", "window", "difference", "basic"]
 EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
 Compose = Literal["add", "over"]
@@ -40,9 +40,11 @@ class ModelConfig:
         scale_prior_sd: prior standard deviation of s.
         pos_prior_mean: prior mean of the position x, y.
         pos_prior_sd: prior standard deviation of x, y.
-        likelihood_sd: standard deviation of a pixel. "auto" is 0.3; in crops, less where objects
-            are smooth, so that their detail is worth what a digit's is. "learned" starts at 0.3;
-            below 0.3, squared errors keep the weight against the priors that they have at 0.3.
+        likelihood_sd: standard deviation of a pixel. "auto" is 0.3; on black, less for objects
+            that are smaller or fainter than a digit, so that they are worth as much; in crops, less
+            where objects are smooth, so that their detail is worth what a digit's is. "learned"
+            starts at 0.3; below 0.3, squared errors keep the weight against the priors that they
+            have at 0.3.
         background: the image behind the objects. "mean" is the mean of the training images;
             "learned" starts there. "flat" is one colour for each image, the median of its border.
             "local" subtracts from each picture what varies slowly in it, before the model sees it,
@@ -57,9 +59,10 @@ class ModelConfig:
             "over" where each image has a colour of its own behind the objects ("flat").
         masking: leave z_where and z_what of absent objects out of the log-probability.
         guide: "attend" places each window where most of the image is not yet explained. "window",
-            the paper's, reads the whole image and places windows anywhere. "basic" is "window"
-            without windows: z_what is read from the LSTM's state. "auto" is "window" for
-            multi-mnist, "attend" for all other data.
+            the paper's, reads the whole image and places windows anywhere. "difference" is
+            "window" that reads the image less the objects so far. "basic" is "window" without
+            windows: z_what is read from the LSTM's state. "auto" is "window" for multi-mnist,
+            "attend" for all other data.
         window_size: side of the windows x_att and y_att, in their own pixels.
         encoder_latent_size: Z, the size of z_what. Where objects hide each other, the last C of it
             are the object's colour.
@@ -69,8 +72,8 @@ class ModelConfig:
         encoder_net: hidden sizes of the net from x_att to z_what (200 in the tutorial). Two layers
             separate more close pairs.
         decoder_net: hidden sizes of the net from z_what to y_att.
-        embed_channels: channels of the convolution that reads the image, for the baseline and the
-            guides window and basic. The kernel is half a window wide, the stride a quarter. 0 is no
+        embed_channels: channels of the convolution that reads the image, for the baseline and all
+            guides but attend. The kernel is half a window wide, the stride a quarter. 0 is no
             convolution, as in the tutorial.
         embed_net: hidden sizes of the net between the convolution (or the flat image; in the guide
             attend, the attended windows) and the LSTM. Empty is none, as in the tutorial.

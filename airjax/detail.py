@@ -16,10 +16,12 @@ from jaxtyping import UInt8
 from scipy import ndimage
 
 from airjax.config import LIKELIHOOD_SD
-from airjax.object_size import Sizes, noise
+from airjax.object_size import Sizes, contrast, noise, otsu, sizes
 
 BLUR = 4  # objects over the standard deviation of the blur
 DIGIT = 29.9  # sum of squares of the detail of a digit, in multi-MNIST
+LIGHT = 42.0  # sum of squares of the intensities of a digit there, above Otsu's threshold
+SAMPLED = 400  # images
 LEAST = 0.05  # standard deviation of a pixel
 MARGINS = 1.1, 1.5  # sides of a window without any detail, and with that of a digit
 CODE = 50, 8  # numbers of the code of a digit, and at least
@@ -60,6 +62,21 @@ def likelihood_sd(detail: Detail) -> float:
     """The standard deviation of a pixel for objects with this detail; not below the noise."""
     wanted = LIKELIHOOD_SD * np.sqrt(detail.share)
     return round(float(np.clip(wanted, max(LEAST, detail.noise), LIKELIHOOD_SD)), 3)
+
+
+def sd_of_objects(images: UInt8[np.ndarray, "N H W *C"]) -> float:
+    """The standard deviation of a pixel for bright objects on black: those that are smaller or
+    fainter than a digit are worth as many nats as one; not below the noise."""
+    images = images[:: max(1, len(images) // SAMPLED)]
+    grey = contrast(images)
+    level = otsu(grey)
+    found = sizes(list(grey), level)
+    if found is None:
+        return LIKELIHOOD_SD
+    light = np.square(grey[grey > level] / 255).sum() / (found.density * grey.size)
+    noises = [noise(image / np.float32(255)) for image in grey]
+    wanted = LIKELIHOOD_SD * np.sqrt(light / LIGHT)
+    return round(float(np.clip(wanted, max(LEAST, np.median(noises)), LIKELIHOOD_SD)), 2)
 
 
 def window_margin(detail: Detail) -> float:

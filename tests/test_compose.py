@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +15,9 @@ from airjax.air import AIR
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
+from airjax.programs.colour import colour_at, matte
 from airjax.programs.compose import composed, on_background, without_opacity
 from airjax.programs.elbo import CountELBO
-from airjax.programs.guide import relative
 from airjax.programs.model import presence_probs
 from airjax.programs.networks import LOGIT_SD, code_of
 from airjax.programs.untrained import untrained
@@ -94,29 +95,41 @@ def test_the_elbo_is_the_sum_over_counts(guide, background):
         np.testing.assert_allclose(per_image(key), brute_force(key), rtol=2e-4)
 
 
-@pytest.mark.parametrize("background", ["none", "mean"])
-def test_the_residual_is_the_image_less_what_is_visible(background):
-    model, guide, images = programs(3, background=background)
-    seeded = handlers.substitute(
-        handlers.seed(guide, 4), {f"z_pres_{t}": jnp.ones(3) for t in range(3)}
+def test_what_has_the_attended_colour_is_explained_in_the_window():
+    """However faintly the object is drawn; what has another colour, or is elsewhere, is not."""
+    config = dataclasses.replace(
+        OVER, guide="attend", image_size=(24, 24), channels=3, window_size=6
     )
-    residuals = []
+    _, guide = untrained(config, 0)
+    guide = eqx.tree_at(lambda g: g.decoder, guide, lambda z: jnp.zeros((len(z), 6, 6, 4)))
+    images = jnp.zeros((1, 24, 24, 3)).at[:, 4:8, 4:8].set(jnp.array([0.9, 0.1, 0.1]))
+    images = images.at[:, 6:10, 8:12].set(jnp.array([0.2, 0.2, 0.8])).at[:, 18, 18].set(0.9)
+    _, start = guide.start(guide.networks, images)
+    place, h, _ = guide.attend(guide.networks, images, jnp.zeros((1, 0)), start)
+    z_where = jnp.insert(-2 * place, 0, 2.0, axis=-1)
+    colour = np.asarray(guide.attended(h)[0])
+    left, canvas = guide.explained(start, images, h, z_where, jnp.zeros((1, 5)))
+    gone = (np.asarray(images) == colour).all(-1)
+    assert 0 < gone.sum() < 33 and canvas is None
+    np.testing.assert_allclose(np.asarray(left)[gone], 0, atol=1e-6)
+    others = ~gone[..., None] * np.asarray(images)
+    np.testing.assert_allclose(np.asarray(left)[0], others[0], atol=0.05)
 
-    class Watched(type(guide)):
-        def explained(self, last, z_where, z_what):
-            found = super().explained(last, z_where, z_what)
-            residuals.append(found[0])
-            return found
 
-    watched = Watched(*(getattr(guide, f.name) for f in dataclasses.fields(guide)))
-    values = {k: v["value"] for k, v in trace(seeded, images).items() if v["type"] == "sample"}
-    trace(handlers.substitute(handlers.seed(watched, 4), values), images)
-    found = trace(handlers.substitute(handlers.seed(model, 0), values), images)
-    objects = jnp.stack([found[f"y_{t}"]["value"] for t in range(3)])
-    for n in range(3):
-        on = jnp.broadcast_to((jnp.arange(3) <= n)[:, None], (3, 3))
-        mean = model.likelihood.mean(composed("over", objects, on))
-        np.testing.assert_allclose(residuals[n], images - mean, atol=1e-5)
+def test_what_an_object_covers_is_explained():
+    _, guide, images = programs(3)
+    opacity = jnp.array([0.0, 0.4, 1.0])
+
+    def decoded(z_what):
+        return opacity[:, None, None, None] * jnp.ones((3, *guide.config.object_shape))
+
+    guide = eqx.tree_at(lambda g: g.decoder, guide, decoded)
+    _, start = guide.start(guide.networks, images)
+    z_where = jnp.tile(jnp.array([0.5, 0.0, 0.0]), (3, 1))  # a window wider than the image
+    h = jnp.full((3, guide.config.rnn_hidden_size + 3), -9.0)  # a colour that no pixel has
+    left, _ = guide.explained(start, images, h, z_where, jnp.zeros((3, 5)))
+    expected = (1 - opacity)[:, None, None, None] * images
+    np.testing.assert_allclose(left, expected, atol=1e-5)
 
 
 def overlapping(number, seed):
@@ -168,9 +181,22 @@ def test_the_colour_of_an_object_is_read_off_the_image():
     guide = untrained(config, 0)[1].of(jnp.asarray(images, jnp.float32))
     seen = guide.likelihood.foreground(jnp.asarray(images, jnp.float32))
     z_where = jnp.tile(jnp.array([2.0, 0.0, 0.0]), (3, 1))
-    loc, _ = guide.encode(guide.networks, jnp.zeros((3, 0)), z_where, seen, seen)
+    h = guide.features(guide.networks, seen, seen, jnp.zeros((3, 2)))
+    loc, _ = guide.encode(guide.networks, h, z_where, seen, seen)
     read = jax.nn.sigmoid(LOGIT_SD * loc[:, -3:])
     np.testing.assert_allclose(read, colours, atol=0.06)  # the untrained network adds a little
+
+
+def test_scenes_are_drawn_over_their_own_backgrounds():
+    config = ModelConfig(
+        compose="over", guide="attend", background="flat", image_size=(40, 40), channels=3,
+        window_size=20, scale_prior_mean=2.0, model_steps=1,
+    )  # fmt: skip
+    images = np.zeros((2, 40, 40, 3), np.uint8)
+    images[0], images[1] = (200, 30, 60), (10, 90, 220)
+    images[:, 15:25, 15:25] = 128
+    scenes = AIR.of(*untrained(config, 0), second_look=False).predict(images)
+    np.testing.assert_allclose(scenes.reconstructions[:, 0, 0], images[:, 0, 0] / 255, atol=1e-5)
 
 
 @pytest.mark.parametrize("colour", [0.02, 0.3, 0.98])
@@ -179,14 +205,25 @@ def test_a_colour_has_one_code(colour):
     np.testing.assert_allclose(jax.nn.sigmoid(LOGIT_SD * code), colour, rtol=1e-5)
 
 
-def test_faint_shapes_are_read_as_strong_ones():
-    windows = np.random.default_rng(0).random((2, 4, 4, 3)).astype(np.float32)
-    windows[1] = windows[0]
-    windows[1, ..., -1] *= 0.5
-    out = relative(jnp.asarray(windows))
-    np.testing.assert_array_equal(out[..., :-1], windows[..., :-1])
-    largest = windows[..., -1].max((1, 2))
-    np.testing.assert_allclose(out[..., -1].max((1, 2)), largest / (largest + 0.1), rtol=1e-5)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_matte_is_the_opacity_of_what_has_the_colour(channels):
+    """Over the background, however near to it the colour is; not of what has another colour."""
+    colour, other = jnp.array([[0.3, -0.2, 0.1]])[:, :channels], jnp.array([-0.4, 0.3, 0.5])
+    opacity = jnp.linspace(0, 1, 12).reshape(1, 3, 4)
+    images = opacity[..., None] * colour
+    mixed = jnp.concatenate([images, jnp.broadcast_to(other[:channels], images.shape)], axis=1)
+    mixed = mixed[..., 0] if channels == 1 else mixed
+    seen = matte(mixed, colour)
+    np.testing.assert_allclose(seen[:, :3], opacity, atol=0.01)
+    np.testing.assert_allclose(seen[:, 3:], 0, atol=1e-3)
+
+
+def test_the_colour_of_the_largest_residual_near_the_place_is_attended_to():
+    images = jnp.zeros((1, 20, 20, 3)).at[:, 4, 5].set(jnp.array([0.1, -0.6, 0.2]))
+    images = images.at[:, 6, 6].set(0.5).at[:, 15, 15].set(0.9)
+    place, explained = jnp.array([[-0.45, -0.5]]), jnp.ones_like(images).at[:, 4, 5].set(0)
+    np.testing.assert_allclose(colour_at(place, 4.0, images, images)[0], [0.1, -0.6, 0.2])
+    np.testing.assert_allclose(colour_at(place, 4.0, images, images * explained)[0], 0.5)
 
 
 def test_an_object_has_more_than_its_colour():

@@ -62,7 +62,7 @@ OTHER = Config(
         ("decoder_output_bias", NAN, "must be finite, got nan"),
         ("baseline_scalar", 0.0, "must be positive, got 0.0"),
         ("bl_predict_net", (3, -1), "must be at least 1, got (3, -1)"),
-        ("guide", "mean", "must be one of auto, attend, window, basic, got mean"),
+        ("guide", "mean", "must be one of auto, attend, window, difference, basic, got mean"),
         (
             "non_linearity",
             "cos",

@@ -7,7 +7,17 @@ from scipy import ndimage
 from airjax.config import ModelConfig
 from airjax.data import make
 from airjax.data.composer import SceneConfig
-from airjax.detail import BLUR, DIGIT, Detail, latent_size, likelihood_sd, of_objects, window_margin
+from airjax.detail import (
+    BLUR,
+    DIGIT,
+    LIGHT,
+    Detail,
+    latent_size,
+    likelihood_sd,
+    of_objects,
+    sd_of_objects,
+    window_margin,
+)
 from airjax.object_size import Sizes
 
 
@@ -62,3 +72,24 @@ def test_sd_codes_and_windows_follow_the_detail(detail, sd, latents, margin):
     assert likelihood_sd(detail) == pytest.approx(sd)
     assert latent_size(detail) == latents
     ModelConfig(likelihood_sd=likelihood_sd(detail), encoder_latent_size=latent_size(detail))
+
+
+def test_small_and_faint_objects_are_worth_as_many_nats_as_a_digit():
+    def squares(side, value):
+        images = np.zeros((8, 40, 40), np.uint8)
+        for i, image in enumerate(images):
+            image[2 * i : 2 * i + side, 3 * i : 3 * i + side] = round(255 * value)
+        return images
+
+    large, small, faint = squares(9, 1.0), squares(4, 1.0), squares(8, 0.4)
+    assert sd_of_objects(large) == 0.3
+    assert sd_of_objects(small) == pytest.approx(0.3 * (16 / LIGHT) ** 0.5, abs=0.006)
+    assert sd_of_objects(faint) == pytest.approx(0.3 * (64 * 0.16 / LIGHT) ** 0.5, abs=0.006)
+    assert sd_of_objects(np.zeros((3, 40, 40), np.uint8)) == 0.3
+
+
+def test_the_scenes_of_small_digits_have_a_smaller_sd():
+    paper, small = (make("digits", "train", SceneConfig(num_scenes=400, object_size=side))
+                    for side in (28, 14))  # fmt: skip
+    assert sd_of_objects(paper.images) == pytest.approx(0.3, abs=0.01)
+    assert sd_of_objects(small.images) == pytest.approx(0.15, abs=0.05)

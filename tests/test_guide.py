@@ -14,10 +14,10 @@ from numpyro.infer import SVI
 
 from airjax.config import ModelConfig
 from airjax.programs.elbo import CountELBO, log_count_probs
-from airjax.programs.guide import GUIDES, all_on
+from airjax.programs.guide import all_on
 from airjax.programs.networks import LSTM, LSTMState
 from airjax.programs.spatial import image_to_window, window_to_image
-from airjax.programs.untrained import untrained
+from airjax.programs.untrained import GUIDES, untrained
 
 
 def trace(guide, images):
@@ -155,7 +155,7 @@ def places(guide, images):
         s = ATTEND.scale_prior_mean
         z_where = jnp.concatenate([jnp.full((len(images), 1), s), -s * place], axis=-1)
         z_what = jnp.zeros((len(images), 3))
-        state = state._replace(residual=guide.explained(state, z_where, z_what)[0])
+        state = state._replace(residual=guide.explained(state, images, None, z_where, z_what)[0])
     return np.stack(found, axis=1)
 
 
@@ -193,12 +193,12 @@ def test_the_residual_is_the_image_less_the_objects(colours):
     z_what = jax.random.normal(jax.random.key(1), (2, 3))
     y = window_to_image(z_where, model.decoder(z_what), (24, 24))
     _, start = guide.start(guide.networks, images)
-    found, canvas = guide.explained(start, z_where, z_what)
+    found, canvas = guide.explained(start, images, None, z_where, z_what)
     np.testing.assert_allclose(found, images - y, atol=1e-6)
     assert canvas is None
 
     def total(z_what):
-        return guide.explained(start, z_where, z_what)[0].sum()
+        return guide.explained(start, images, None, z_where, z_what)[0].sum()
 
     np.testing.assert_array_equal(jax.grad(total)(z_what), 0)
 
@@ -234,3 +234,49 @@ def test_it_is_a_guide_like_the_others():
     gradients = eqx.filter_grad(loss)(guide.networks)
     for leaf in jax.tree.leaves(gradients):
         assert np.isfinite(leaf).all() and np.any(leaf)
+
+
+# the guide that reads the residual with an LSTM
+
+DIFFERENCE = dataclasses.replace(TINY, guide="difference")
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"compose": "over", "encoder_latent_size": 4, "channels": 3},
+])  # fmt: skip
+def test_the_difference_guide_reads_the_residual(settings):
+    """LSTM and encoder, at the second step; with the first object's place and code as drawn."""
+    config = dataclasses.replace(DIFFERENCE, **settings)
+    model, guide = untrained(config, 0)
+    images = jax.random.uniform(jax.random.key(7), (3, *config.image_shape))
+    sites = trace(guide, images)
+    z_where, z_what = (sites[f"{name}_0"]["value"] for name in ("z_where", "z_what"))
+    y = window_to_image(z_where, model.decoder(z_what), config.image_size)
+    residual = images - model.likelihood.mean(y)
+    what = sites["z_what_1"]["fn"].base_dist.base_dist
+    x_att = image_to_window(sites["z_where_1"]["value"], residual, config.window_size)
+    np.testing.assert_allclose(what.loc, guide.networks.encoder(x_att)[0], rtol=1e-4, atol=1e-6)
+
+    networks = guide.networks
+    latents = jnp.concatenate([z_where, z_what, sites["z_pres_0"]["value"][:, None]], axis=-1)
+    _, start = guide.start(networks, images)
+    read = [networks.rnn.image(networks.embed(x)) for x in (images, residual)]
+    state = networks.rnn(read[1], latents, networks.rnn(read[0], start.latents, start.rnn))
+    p, *_ = networks.predict(state.h)
+    expected = jnp.where(sites["z_pres_0"]["value"] == 1, p, 0)
+    assert expected.any()
+    np.testing.assert_allclose(sites["z_pres_1"]["fn"].probs, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "flows"), [("difference", True), ("attend", False)])
+def test_only_the_difference_guide_has_a_gradient_through_the_canvas(name, flows, tiny_images):
+    _, guide = untrained(dataclasses.replace(TINY, guide=name), 0)
+    _, state = guide.start(guide.networks, tiny_images)
+    z_where, z_what = jnp.tile(jnp.array([3.0, 0.2, 0.1]), (3, 1)), jnp.ones((3, 2))
+
+    def left(z_where, z_what, decoder):
+        changed = dataclasses.replace(guide, decoder=decoder)
+        return (changed.explained(state, tiny_images, None, z_where, z_what)[0] ** 2).sum()
+
+    gradients = jax.tree.leaves(jax.grad(left, argnums=(0, 1, 2))(z_where, z_what, guide.decoder))
+    assert all(bool(jnp.any(g != 0)) == flows for g in gradients)

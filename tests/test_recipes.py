@@ -6,9 +6,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from airjax.data import DATASETS
+from airjax.data import DATASETS, painted
 from airjax.data.composer import Pool, compose
 from airjax.data.dataset import as_npz, load_dataset
+from airjax.data.recipes import SPRITES
 from airjax.errors import InputError
 
 SQUARES = Pool(np.full((2, 8, 8), 200, np.uint8), np.arange(2, dtype=np.int32))
@@ -63,6 +64,27 @@ def test_supairs_sprites_share_no_pixel():
             shown = image[mask == i].astype(int)
             assert (shown.argmax(1) == labels[i - 1]).all()  # red discs, green squares, ...
             assert (np.delete(shown, labels[i - 1], axis=1) == 0).all()
+
+
+def test_occluded_sprites_hide_each_other_often():
+    """Silhouettes are drawn again from classes and boxes; of each, a quarter is visible."""
+    data, _ = made("occluded-sprites", pool=Pool(np.zeros((0, 1, 1), np.uint8), np.zeros(0, int)))
+    assert data.images.shape == (400, 50, 50, 3) and set(data.counts) == {0, 1, 2, 3}
+    assert (data.images[data.masks == 0] < 128).any(-1).all()  # edges of objects on black
+    hidden, several = 0, data.counts >= 2
+    for mask, image, labels, boxes, n in zip(
+        data.masks, data.images, data.labels, data.boxes, data.counts, strict=True
+    ):
+        shares = []
+        for i in range(n):
+            x0, y0, x1, y1 = boxes[i]
+            full = {"disc": 0.785, "square": 1.0, "diamond": 0.5}[SPRITES[labels[i]]]
+            shares.append((mask == i + 1).sum() / (full * (x1 - x0) * (y1 - y0)))
+            colours = image[mask == i + 1]
+            assert np.median(colours.max(-1)) == 255  # hues at their full value
+        assert min(shares, default=1) > 0.22 and max(shares, default=1) < 1.15
+        hidden += min(shares, default=1) < 0.85
+    assert 0.3 < hidden / several.sum() < 0.9
 
 
 @pytest.mark.parametrize(("name", "counts"), [
@@ -128,7 +150,8 @@ def test_masks_are_kept_and_checked(tmp_path):
     ({"object_size": 20}, "object_size must be left out: occluded-mnist has its own, got 20"),
     ({"height": 22}, "height and width must fit objects of this data set within .*, got 22 x 64"),
 ])  # fmt: skip
-def test_settings_that_painted_scenes_do_not_have(settings, message):
+def test_settings_that_painted_scenes_do_not_have(settings, message, monkeypatch):
+    monkeypatch.setattr(painted, "ATTEMPTS", 20)  # fewer: each draws 60 objects
     large = Pool(np.full((1, 28, 28), 200, np.uint8), np.zeros(1, np.int32))
     with pytest.raises(InputError, match=message):
         made("occluded-mnist", 1, pool=large, **settings)

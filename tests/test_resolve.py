@@ -80,7 +80,7 @@ def resolved_args(images):
 
 
 def test_programs_want_a_decided_guide():
-    with pytest.raises(InputError, match="guide must be one of attend, window, basic, got auto"):
+    with pytest.raises(InputError, match=r"guide must be one of attend, .*, got auto"):
         untrained(ModelConfig(), 0)
     with pytest.raises(InputError, match="steps must be given, or decided by"):
         _ = TrainConfig().num_steps

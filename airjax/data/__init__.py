@@ -18,6 +18,7 @@ from airjax.data.recipes import (
     no_pool,
     noisy,
     occluded_digits,
+    occluded_sprites,
     on_grid,
     supair_sprites,
 )
@@ -68,6 +69,9 @@ DATASETS: dict[str, NamedData] = {
     "noisy-mnist": NamedData(load_mnist, SceneConfig(), recipe=noisy),
     "grid-mnist": NamedData(load_mnist, SceneConfig(), recipe=on_grid),
     "supair-sprites": NamedData(no_pool, SceneConfig(), recipe=supair_sprites),
+    "occluded-sprites": NamedData(
+        no_pool, SceneConfig(counts=(0, 1, 2, 3)), recipe=occluded_sprites
+    ),
     # scattered digits (Crawford and Pineau, SPAIR, 2019); its larger canvas has EMNIST's characters
     "scattered-mnist": NamedData(load_mnist, SCATTERED),
     "scattered-mnist-84": NamedData(

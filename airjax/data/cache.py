@@ -22,6 +22,15 @@ def cache_dir() -> Path:
     return Path(os.environ.get("AIRJAX_CACHE_DIR") or platformdirs.user_cache_dir("airjax"))
 
 
+def on_disk(collection: str, name: str, data_dir: Path | None) -> Path | None:
+    """A file of a public data set, where it need not be downloaded: in ``data_dir`` or its folder
+    named after the data set, or in that folder in ``AIRJAX_DATA_DIR``."""
+    folders = [] if data_dir is None else [data_dir / collection, data_dir]
+    if "AIRJAX_DATA_DIR" in os.environ:
+        folders.append(Path(os.environ["AIRJAX_DATA_DIR"]) / collection)
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
 def keep_programs() -> None:
     """Makes JAX keep compiled programs in airjax's cache, so that a second process need not compile
     them. A process that keeps programs elsewhere, or is not to keep any, is left alone."""

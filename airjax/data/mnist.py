@@ -3,13 +3,12 @@
 import gzip
 import hashlib
 import logging
-import os
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from airjax.data.cache import cache_dir
+from airjax.data.cache import cache_dir, on_disk
 from airjax.data.composer import Pool
 from airjax.errors import InputError
 
@@ -48,13 +47,8 @@ def load_mnist(part: str, data_dir: Path | None = None) -> Pool:
 
 
 def _content(name: str, data_dir: Path | None) -> bytes:
-    folders = [] if data_dir is None else [data_dir / "mnist", data_dir]
-    if "AIRJAX_DATA_DIR" in os.environ:
-        folders.append(Path(os.environ["AIRJAX_DATA_DIR"]) / "mnist")
-    for folder in folders:
-        if (folder / name).is_file():
-            return _read(folder / name)
-    return _download(name)
+    path = on_disk("mnist", name, data_dir)
+    return _download(name) if path is None else _read(path)
 
 
 def _read(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 source. Where a pool needs a download, or is not free, MNIST's digits or our own shapes take its
 place, and the function says so."""
 
+import colorsys
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,21 @@ def supair_sprites(pool: Pool, config: SceneConfig, name: str, part: str) -> Dat
         return np.round(mask(SPRITES[label], side)).astype(np.uint8), label
 
     style = Style(shape, lambda _, label: colours[label], lambda _: np.zeros(3), 0.0, 1.0)
+    return painted(pool, config, name, part, style)
+
+
+def occluded_sprites(pool: Pool, config: SceneConfig, name: str, part: str) -> Dataset:
+    """Discs, squares and diamonds on black, 14 to 20 pixels wide, of which later ones hide earlier
+    ones; a quarter of each is visible. Hues are random, saturations 0.5 to 1. Our own."""
+
+    def shape(random: Random, pool: Pool, config: SceneConfig) -> tuple[np.ndarray, int]:
+        label, side = random.randint(len(SPRITES)), random.randint(14, 21)
+        return np.round(mask(SPRITES[label], side)).astype(np.uint8), label
+
+    def colour(random: Random, label: int) -> np.ndarray:
+        return np.array(colorsys.hsv_to_rgb(random.uniform(), random.uniform(0.5, 1), 1.0))
+
+    style = Style(shape, colour, lambda _: np.zeros(3), 0.0, 0.25)
     return painted(pool, config, name, part, style)
 
 

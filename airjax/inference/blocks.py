@@ -26,7 +26,7 @@ from airjax.inference.results import Objects, poisson_binomial
 from airjax.inference.slots import TOGETHER, Slots
 from airjax.inference.whole import Reader
 from airjax.precision import in_32_bits
-from airjax.programs.guide import AttendGuide
+from airjax.programs.attend import AttendGuide
 from airjax.programs.model import Model
 from airjax.programs.spatial import window_boxes, window_to_image
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from airjax.inference.slots import TOGETHER, Seen, Slots, middles
-from airjax.programs.guide import AttendGuide
+from airjax.programs.attend import AttendGuide
 from airjax.programs.model import Model, where_prior
 from airjax.programs.spatial import window_to_image
 

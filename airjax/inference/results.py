@@ -218,8 +218,8 @@ class Scenes:
         for start in range(0, max(len(self), 1), BATCH):
             rows = slice(start, start + BATCH)
             where, what = self.reading.z_where[rows], self.reading.z_what[rows]
-            present = jnp.asarray(self.present[rows])
-            parts.append(np.asarray(_decode(self.model, where, what, present, placed)))
+            present, images = jnp.asarray(self.present[rows]), self.images[rows]
+            parts.append(np.asarray(_decode(self.model, images, where, what, present, placed)))
         return np.concatenate(parts)
 
 
@@ -245,8 +245,8 @@ def _dataframe(scenes: Sequence[Objects]) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=["image", "object", *COLUMNS])
 
 
-def _decode(model: Model, where, what, present, placed: bool) -> jax.Array:
-    """Windows ``[N, T, w, w]``, or, if placed, images ``[N, H, W]``."""
+def _decode(model: Model, images, where, what, present, placed: bool) -> jax.Array:
+    """Windows ``[N, T, w, w]``, or, if placed, images ``[N, H, W]`` over their backgrounds."""
     n, steps = present.shape
     flat = model.decoder(jnp.asarray(what).reshape(n * steps, -1))
     if not placed:
@@ -256,4 +256,5 @@ def _decode(model: Model, where, what, present, placed: bool) -> jax.Array:
     size = model.config.image_size
     objects = window_to_image(jnp.asarray(where).reshape(n * steps, 3), flat, size)
     objects = jnp.moveaxis(objects.reshape(n, steps, *objects.shape[1:]), 1, 0)
-    return model.likelihood.mean(composed(model.config.compose, objects, jnp.asarray(present).T))
+    likelihood = model.likelihood.of(jnp.asarray(images, jnp.float32) / 255)
+    return likelihood.mean(composed(model.config.compose, objects, jnp.asarray(present).T))

@@ -129,8 +129,8 @@ class Explainer(NamedTuple):
         s = where_prior(self.model.config)[0][:1]
         z_where = jnp.concatenate([s, -s * place])[None]
         networks, images = self.guide.networks, self.guide.likelihood.foreground(residual)[None]
-        no_features = jnp.zeros((1, self.guide.config.rnn_hidden_size))
-        what = self.guide.encode(networks, no_features, z_where, images, images)
+        h = self.guide.features(networks, images, images, place[None])
+        what = self.guide.encode(networks, h, z_where, images, images)
         return self.drawn(z_where, scale[None], *what)
 
     def without_one(self, objects: Explanation, on: Bool[Array, " T"]) -> Explanation:

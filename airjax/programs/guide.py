@@ -3,8 +3,8 @@
 A recurrent network reads the image and the latents of the step before. At each step it infers
 whether there is a further object (z_pres) and where (z_where). There, a window x_att is cut out of
 the image, and an encoder infers the object's code (z_what) from it. (Eslami et al., 2016, section
-2.1 and figure 2.) `AttendGuide` has no recurrent network: it reads what earlier steps have not
-explained.
+2.1 and figure 2.) Guides that read what earlier steps have not explained are in
+`airjax.programs.difference` and `airjax.programs.attend`.
 """
 
 import dataclasses
@@ -21,15 +21,12 @@ from numpyro import handlers
 from numpyro.contrib.module import eqx_module
 
 from airjax.config import ModelConfig
-from airjax.programs.compose import behind
 from airjax.programs.likelihood import Likelihood
 from airjax.programs.model import where_prior
 from airjax.programs.networks import Baseline, Decoder, GuideNetworks, LSTMState
-from airjax.programs.spatial import image_to_window, pixel_centres, window_to_image
+from airjax.programs.spatial import image_to_window
 
 Site = dict[str, Any]  # of a NumPyro trace
-FAINT = 0.1  # a magnitude, of intensities in [0, 1]
-WIDER = 2  # side of the region that is attended to, in sides of a window
 
 
 class GuideState(NamedTuple):
@@ -41,8 +38,8 @@ class GuideState(NamedTuple):
         z_pres: presence at the last step.
         z_where: place at the last step.
         z_what: code at the last step.
-        residual: the image less the objects so far; in a guide with an LSTM, the image.
-        canvas: the objects so far; None in a guide with an LSTM.
+        residual: the image less the objects so far; the image in a guide that does not read it.
+        canvas: the objects so far, if the residual needs them.
     """
 
     rnn: LSTMState | None
@@ -170,7 +167,7 @@ class Guide(eqx.Module):
 
         what = dist.Normal(*self.encode(networks, h, z_where, images, last.residual))
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what.to_event(1).mask(present)))
-        seen = self.explained(last, z_where, z_what)
+        seen = self.explained(last, images, h, z_where, z_what)
         return GuideState(rnn, log_odds, z_pres, z_where, z_what, *seen)
 
     def embed(self, networks: GuideNetworks, images: Float[Array, "N H W *C"]) -> Array:
@@ -203,6 +200,17 @@ class Guide(eqx.Module):
         loc = loc.at[:, 1:].add(-loc[:, :1] * place)
         return loc, prior_scale[None] * scale
 
+    def features(
+        self,
+        networks: GuideNetworks,
+        images: Float[Array, "N H W *C"],
+        residual: Float[Array, "N H W *C"],
+        place: Float[Array, "N 2"],
+    ) -> Float[Array, "N hidden"]:
+        """The features of image and residual at a place. In this guide, which does not attend to
+        places, they are 0."""
+        return jnp.zeros((len(images), self.config.rnn_hidden_size))
+
     def encode(
         self,
         networks: GuideNetworks,
@@ -215,120 +223,15 @@ class Guide(eqx.Module):
         return networks.encoder(image_to_window(z_where, images, self.config.window_size))
 
     def explained(
-        self, last: GuideState, z_where: Float[Array, "N 3"], z_what: Float[Array, "N Z"]
+        self,
+        last: GuideState,
+        images: Float[Array, "N H W *C"],
+        h: Float[Array, "N hidden"],
+        z_where: Float[Array, "N 3"],
+        z_what: Float[Array, "N Z"],
     ) -> tuple[Float[Array, "N H W *C"], Float[Array, "N H W *K"] | None]:
         """Residual and canvas after an object was inferred. In this guide they do not change."""
         return last.residual, last.canvas
-
-
-class AttendGuide(Guide):
-    """A guide without memory: each step attends to the place with the largest residual.
-
-    The residual is the image less the objects of earlier steps, and all that a step knows of them.
-    The place is where a window of the prior's scale would cover most of it. The networks read two
-    wider windows there, of the image and of the residual, and infer presence and place of one
-    object; the code is read from two windows at that place. So an object is read in the same way
-    wherever it is, and after any number of others: the same networks read pictures of any size with
-    any number of objects (`airjax.inference.whole`), and few images suffice for training.
-
-    The place is not a random variable and has no gradient, and neither has the residual.
-    """
-
-    def registered(self):
-        """This guide with the model's decoder as the parameter ``decoder$params``, too."""
-        decoder = eqx_module("decoder", self.decoder)
-        return dataclasses.replace(super().registered(), decoder=decoder)
-
-    def embed(self, networks, images):
-        """Nothing: the whole image is not read."""
-        return jnp.zeros((len(images), 0))
-
-    def attend(self, networks, images, from_image, last):
-        """The place with the largest residual, and the features of the windows there."""
-        s, (height, width) = self.config.scale_prior_mean, self.config.image_size
-        # what hides others may be darker than they are
-        hides = self.config.compose == "over"
-        light = jnp.abs(last.residual) if hides else jnp.clip(last.residual, 0, 1)
-        covered = coverage(light, s)
-        best = covered.reshape(len(images), -1).argmax(-1)
-        place = jnp.stack(
-            [pixel_centres(width)[best % width], pixel_centres(height)[best // width]], axis=-1
-        )
-        return place, self.features(networks, images, last.residual, place), None
-
-    def features(
-        self,
-        networks: GuideNetworks,
-        images: Float[Array, "N H W *C"],
-        residual: Float[Array, "N H W *C"],
-        place: Float[Array, "N 2"],
-    ) -> Float[Array, "N hidden"]:
-        """The features of image and residual around a place."""
-        wider = self.config.scale_prior_mean / WIDER
-        windows = self.windows(jnp.insert(-wider * place, 0, wider, axis=-1), images, residual)
-        return networks.embed(windows.reshape(len(images), -1))
-
-    def encode(self, networks, h, z_where, images, residual):
-        """Location and scale of z_what, from the windows of image and residual. Where objects hide
-        others, their colour is read off the image itself, with its background."""
-        windows = self.windows(z_where, images, residual)
-        if self.config.compose == "add":
-            return networks.encoder(windows)
-        whole = images + jax.lax.stop_gradient(self.likelihood.empty)
-        return networks.encoder(windows, image_to_window(z_where, whole, self.config.window_size))
-
-    def windows(
-        self,
-        z_where: Float[Array, "N 3"],
-        images: Float[Array, "N H W *C"],
-        residual: Float[Array, "N H W *C"],
-    ) -> Float[Array, "N 2 w w *K"]:
-        """The windows of image and residual. Where objects hide others, both may be of either sign,
-        and their magnitudes are one channel more: a shape is then read whatever its colour."""
-        size, both = self.config.window_size, (images, residual)
-        if self.config.compose == "add":
-            return jnp.stack([image_to_window(z_where, x, size) for x in both], axis=1)
-        both = [image_to_window(z_where, with_magnitude(x), size) for x in both]
-        return jnp.stack([relative(windows) for windows in both], axis=1)
-
-    def explained(self, last, z_where, z_what):
-        """The residual less the decoded object, or what is visible of it, and the canvas with
-        it."""
-        z_where, window = jax.lax.stop_gradient((z_where, self.decoder(z_what)))
-        y = window_to_image(z_where, window, self.config.image_size)
-        if self.config.compose == "add":
-            return last.residual - y, None
-        before = jnp.zeros_like(y) if last.canvas is None else last.canvas
-        canvas = behind("over", before, y)
-        mean = jax.lax.stop_gradient(self.likelihood).mean
-        return last.residual - (mean(canvas) - mean(before)), canvas
-
-
-def with_magnitude(images: Float[Array, "N H W *C"]) -> Float[Array, "N H W K"]:
-    """Images, and the largest magnitude of each pixel's colours as their last channel."""
-    images = images[..., None] if images.ndim == 3 else images
-    return jnp.concatenate([images, jnp.abs(images).max(-1, keepdims=True)], axis=-1)
-
-
-def relative(windows: Float[Array, "N w w K"]) -> Float[Array, "N w w K"]:
-    """Windows whose last channel, the magnitude, is relative to its largest value: a faint shape is
-    read as a strong one. What is fainter than ``FAINT`` stays so."""
-    magnitude = windows[..., -1:]
-    largest = magnitude.max((1, 2, 3), keepdims=True)
-    return jnp.concatenate([windows[..., :-1], magnitude / (largest + FAINT)], axis=-1)
-
-
-def coverage(images: Float[Array, "N H W *C"], s: float) -> Float[Array, "N H W"]:
-    """How much of images a window of scale s covers, centred at each pixel: the sum of intensities,
-    weighted less towards the window's outline."""
-    light = images.reshape(*images.shape[:3], -1).sum(-1)
-    return _hats(images.shape[1], s) @ light @ _hats(images.shape[2], s)
-
-
-def _hats(n: int, s: float) -> Float[Array, "n n"]:
-    """The weights of a window of scale s, centred at each pixel, along one axis."""
-    u = pixel_centres(n)
-    return jnp.maximum(0, 1 - s * jnp.abs(u[:, None] - u[None]))
 
 
 class BasicGuide(Guide):
@@ -337,9 +240,6 @@ class BasicGuide(Guide):
     def encode(self, networks, h, z_where, images, residual):
         """Location and scale of z_what, from the LSTM's output."""
         return networks.encoder(h)
-
-
-GUIDES: dict[str, type[Guide]] = {"attend": AttendGuide, "window": Guide, "basic": BasicGuide}
 
 
 class BaselineState(NamedTuple):

@@ -14,7 +14,7 @@ from airjax.config import ModelConfig
 MIN_SCALE = 1e-6
 LOGIT_SD = 1.8  # about the standard deviation of the logit of a uniform variable
 DARKEST = 0.02  # colours nearer to 0 or 1 have the same code
-FAINTEST = 1e-3  # a magnitude that still has some weight in an object's colour
+FAINTEST = 1e-3  # a matte that still has some weight in an object's colour
 _NON_LINEARITIES: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
@@ -174,11 +174,16 @@ def code_of(colour: Float[Array, "N C"]) -> Float[Array, "N C"]:
     return (jnp.log(colour) - jnp.log1p(-colour)) / LOGIT_SD
 
 
+def reads_colour(config: ModelConfig) -> bool:
+    """Whether the guide attends to colours, and reads those of objects off the image."""
+    return config.guide == "attend" and config.compose == "over"
+
+
 def read_size(config: ModelConfig) -> int:
     """The number of values in the windows that a guide reads at a place."""
     if config.guide != "attend":
         return math.prod(config.window_shape)
-    channels = config.channels + (config.compose == "over")  # the last is the magnitude
+    channels = config.channels + reads_colour(config)
     return 2 * config.window_size**2 * channels
 
 
@@ -187,8 +192,8 @@ class Encoder(eqx.Module):
     two windows, of the image and of the residual; in the guide basic, the LSTM's output h_t.
 
     Where objects have opacity, the guide attend reads their colour off the image: it is the mean of
-    the window's pixels, weighted by the magnitude of the residual and by an attention that is
-    learned.
+    the window's pixels, weighted by the matte (`airjax.programs.colour`) and by an attention that
+    is learned.
     """
 
     mlp: MLP
@@ -198,8 +203,7 @@ class Encoder(eqx.Module):
         size = read_size(config)
         size = config.rnn_hidden_size if config.guide == "basic" else size
         z = config.encoder_latent_size
-        reads_colour = config.guide == "attend" and config.compose == "over"
-        self.attention = config.window_size**2 if reads_colour else 0
+        self.attention = config.window_size**2 if reads_colour(config) else 0
         outputs = 2 * z + self.attention
         self.mlp = MLP((size, *config.encoder_net, outputs), config.non_linearity, key=key)
 
@@ -215,8 +219,8 @@ class Encoder(eqx.Module):
         y = self.mlp(x.reshape(len(x), -1))
         loc, scale = jnp.split(y[:, self.attention :], 2, axis=-1)
         if window is not None:
-            magnitude = x[:, 1, ..., -1].reshape(len(x), -1)
-            logits = y[:, : self.attention] + jnp.log(magnitude + FAINTEST)
+            matte = x[:, 0, ..., -1].reshape(len(x), -1)
+            logits = y[:, : self.attention] + jnp.log(matte + FAINTEST)
             pixels = window.reshape(len(x), self.attention, -1)
             colour = jnp.einsum("np,npc->nc", jax.nn.softmax(logits, axis=-1), pixels)
             loc = loc.at[:, -colour.shape[1] :].add(code_of(colour))
@@ -230,7 +234,8 @@ class Predict(eqx.Module):
     mlp: MLP
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
-        sizes = (config.rnn_hidden_size, *config.predict_net, 1 + 3 + 3)
+        features = config.rnn_hidden_size + reads_colour(config) * config.channels
+        sizes = (features, *config.predict_net, 1 + 3 + 3)
         self.mlp = MLP(sizes, config.non_linearity, key=key)
 
     def __call__(

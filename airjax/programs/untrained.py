@@ -9,11 +9,20 @@ from jaxtyping import ArrayLike, UInt32
 
 from airjax.checks import one_of
 from airjax.config import ModelConfig
-from airjax.programs.guide import GUIDES, Guide
+from airjax.programs.attend import AttendGuide
+from airjax.programs.difference import DifferenceGuide
+from airjax.programs.guide import BasicGuide, Guide
 from airjax.programs.likelihood import Likelihood
 from airjax.programs.model import Model
 from airjax.programs.networks import Baseline, Decoder, GuideNetworks
 from airjax.trace_cache import traced
+
+GUIDES: dict[str, type[Guide]] = {
+    "attend": AttendGuide,
+    "window": Guide,
+    "difference": DifferenceGuide,
+    "basic": BasicGuide,
+}
 
 
 def untrained(config: ModelConfig, seed: int, baseline: bool = False) -> tuple[Model, Guide]:

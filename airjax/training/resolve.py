@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from airjax.background import look
-from airjax.config import Config, ModelConfig
+from airjax.config import LIKELIHOOD_SD, Config, ModelConfig
 from airjax.console import Decision
 from airjax.data import DATASETS, NamedData
 from airjax.data.survey import Survey
-from airjax.detail import latent_size, likelihood_sd, window_margin
+from airjax.detail import latent_size, likelihood_sd, sd_of_objects, window_margin
 from airjax.errors import InputError
 from airjax.object_size import MARGIN, fitted, pixels
 
@@ -91,6 +91,12 @@ def resolved(
         model, size = fitted(model, object_size, images, estimated, margin)
         if size is not None and estimated is None:
             decisions.append(Decision("object size", f"{size:.0f} pixels", "--object-size"))
+        open_to = size is not None and detail is None and model.background == "none"
+        if open_to and model.likelihood_sd == "auto":
+            sd = sd_of_objects(images)
+            if sd < LIKELIHOOD_SD:
+                model = replace(model, likelihood_sd=sd)
+                decisions.append(Decision("pixel sd", f"{sd:g}", "--likelihood-sd"))
     if config.pictures.crop:  # pictures of any size are read with these
         if model.guide != "attend":
             rule = "must be attend with --crop: other guides read images of one size"

@@ -16,7 +16,8 @@ from jaxtyping import Float, Int, UInt8
 from airjax.config import Config
 from airjax.data.crops import Region
 from airjax.inference.blocks import drawn, find_each
-from airjax.programs.guide import AttendGuide, Guide
+from airjax.programs.attend import AttendGuide
+from airjax.programs.guide import Guide
 from airjax.programs.model import Model
 
 DRAFT = 1 / 3  # share of the steps
