@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from numpyro import handlers
 
 from airjax.programs.guide import all_on
@@ -13,6 +14,7 @@ from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig, SolidsModel
 from airjax.three_d.renderer import Camera, table
 
+pytestmark = pytest.mark.slow  # compiles the renderer
 CONFIG = SolidsConfig(model_steps=2, camera=Camera(size=12), window=6, hidden=(8,))
 
 

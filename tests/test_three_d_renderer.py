@@ -8,6 +8,7 @@ import pytest
 from airjax.three_d.renderer import Camera, over, render, table
 from airjax.three_d.shapes import BLOCKS, TABLEWARE, Shape
 
+pytestmark = pytest.mark.slow  # compiles the renderer
 CAMERA = Camera()
 H = 1e-4  # of a central difference, in float64
 

@@ -92,7 +92,7 @@ def train(
 
         return jax.lax.scan(body, state, jnp.arange(n))
 
-    state = svi.init(keys[1], *batch(jnp.array(0)))
+    state, trained = svi.init(keys[1], *batch(jnp.array(0))), guide
     for start in range(0, schedule.steps, CHUNK):
         n = min(CHUNK, schedule.steps - start)
         state, losses = chunk(state, jnp.array(start), n)
@@ -114,7 +114,9 @@ class Read(NamedTuple):
 def read(guide: SolidsGuide, images: UInt8[np.ndarray, "N H W 3"], steps: int = 3) -> Read:
     """Reads images with up to ``steps`` objects, which may be more than in training."""
     config = dataclasses.replace(guide.config, model_steps=steps)
-    guide = eqx.tree_at(lambda g: g.config, guide, config, is_leaf=lambda x: x is guide.config)
+    # the network does not depend on the number of steps
+    other = SolidsGuide(config, guide.background, key=jax.random.key(0))
+    guide = eqx.tree_at(lambda g: g.network, other, guide.network)
     parts = [_read(guide, jnp.asarray(images[i : i + 250])) for i in range(0, len(images), 250)]
     return Read(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
