@@ -109,7 +109,7 @@ class SolidsGuide(eqx.Module):
         present = z_pres.astype(bool)
         z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", where.mask(present)))
         kinds = (1 - epsilon) * jax.nn.softmax(a[:, 1 : 1 + k]) + epsilon / k
-        numpyro.sample(f"z_what_{t}", dist.Categorical(probs=kinds).mask(present))
+        numpyro.sample(f"z_what_{t}", dist.CategoricalProbs(kinds).mask(present))
 
         fixed, kinds = jax.lax.stop_gradient((z_where, kinds))
         covered = jnp.einsum("nk,nkhw->nhw", kinds, drawn(self.config, fixed, softness)[..., 3])

@@ -63,7 +63,7 @@ class Pose(dist.Distribution):
         concentration: mean of the vector before it is divided by its length; 0 is uniform.
     """
 
-    support = constraints.real_vector
+    support = constraints.real_vector  # pyright: ignore
     reparametrized_params = ("loc", "scale", "concentration")  # pyright: ignore
 
     def __init__(self, loc, scale, concentration, *, validate_args=None):
@@ -73,12 +73,13 @@ class Pose(dist.Distribution):
         super().__init__(self.position.batch_shape, (4,), validate_args=validate_args)
 
     def sample(self, key, sample_shape=()):
-        keys = jax.random.split(key)
+        keys = jax.random.split(jnp.asarray(key))
         parts = (self.position.sample(keys[0], sample_shape), self.turn.sample(keys[1]))
         return jnp.concatenate(parts, axis=-1)
 
     def log_prob(self, value, intermediates=None):
-        return self.position.log_prob(value[..., :2]) + self.turn.log_prob(value[..., 2:])
+        x = jnp.asarray(value)
+        return self.position.log_prob(x[..., :2]) + self.turn.log_prob(x[..., 2:])
 
     @property
     def mean(self):
@@ -176,7 +177,7 @@ class SolidsModel(eqx.Module):
         n, k = len(present), len(self.config.kinds)
         where = Pose(jnp.zeros((n, 2)), POSITION_SD, jnp.zeros((n, 2)))
         z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", where.mask(present)))
-        what = dist.Categorical(probs=jnp.full((n, k), 1 / k)).mask(present)
+        what = dist.CategoricalProbs(jnp.full((n, k), 1 / k)).mask(present)
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what))
         kinds = numpyro.deterministic(f"kinds_{t}", jax.nn.one_hot(z_what, k))
         y = moments(drawn(self.config, z_where, softness), jnp.asarray(kinds))

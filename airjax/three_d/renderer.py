@@ -116,7 +116,10 @@ def render(
     )
     eye = tuple(p - c[:, None] for p, c in zip(camera.position, centre.T, strict=True))
     lamp = tuple(jnp.full((n, 1), component) for component in LIGHT)
-    origin, rays, light = (_turned(angle, v) for v in (eye, rays, lamp))
+    origin, rays, light = (
+        _turned(angle, v)  # pyright: ignore[reportArgumentType]
+        for v in (eye, rays, lamp)
+    )
     opacity, shade = _shaded(shape, origin, rays, light, softness)
     drawn = jnp.stack([*(c * shade * opacity for c in shape.colour), opacity], axis=-1)
     return _placed(drawn.reshape(n, w, w, 4), columns, rows, camera.size)

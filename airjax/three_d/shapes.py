@@ -137,7 +137,10 @@ class Vessel(Shape):
         least = functools.reduce(jnp.minimum, lengths)
         # in an inner corner, the normal turns from one segment's to the other's
         weights = [jnp.exp((least - length) / CORNER) for length in lengths]
-        r, z = (sum(w * v[i] for w, v in zip(weights, vectors, strict=True)) for i in (0, 1))
+        r, z = (
+            functools.reduce(jnp.add, [w * v[i] for w, v in zip(weights, vectors, strict=True)])
+            for i in (0, 1)
+        )
         scale = least / length((r, z))
         return _turned_back(points, scale * r, scale * z)
 
