@@ -131,7 +131,7 @@ def loss_of(log_probs: Float[Array, "N classes"], y: Int[Array, " N"]) -> Float[
 
 
 def held_out(labels: int) -> int:
-    """How many of so many labels choose the checkpoint."""
+    """The number of labels that are kept for choosing the checkpoint."""
     return max(labels // 10, 20)
 
 

@@ -137,7 +137,7 @@ def learned(
 def accuracies(
     args: Args, seed: int, method: str, num: int, train: tuple, test: tuple
 ) -> dict[str, float]:
-    """Shares of the tasks that a method gets right with so many labels.
+    """The accuracy of a method at each task, given a number of labels.
 
     Args:
         args: of the benchmark.

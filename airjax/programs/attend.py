@@ -1,23 +1,19 @@
 """A guide without a recurrent network: it looks at the place with the largest residual, and reads
 what earlier steps have not explained."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from numpyro.contrib.module import eqx_module
 
 from airjax.programs.colour import colour_at, magnitude, matte, with_channel
-from airjax.programs.guide import Guide
-from airjax.programs.networks import GuideNetworks
+from airjax.programs.guide import ResidualGuide
 from airjax.programs.spatial import image_to_window, over_pixels, pixel_centres, window_to_image
 
 SHARPER = 2  # outlines are half background, and are explained, too
 WIDER = 2  # side of the region that is attended to, in sides of a window
 
 
-class AttendGuide(Guide):
+class AttendGuide(ResidualGuide):
     """A guide without memory: each step attends to the place with the largest residual.
 
     The residual is the image less the objects of earlier steps, and all that a step knows of them.
@@ -33,15 +29,6 @@ class AttendGuide(Guide):
     The place is not a random variable and has no gradient, and neither has the residual.
     """
 
-    def registered(self):
-        """This guide with the model's decoder as the parameter ``decoder$params``, too."""
-        decoder = eqx_module("decoder", self.decoder)
-        return dataclasses.replace(super().registered(), decoder=decoder)
-
-    def embed(self, networks, images):
-        """Nothing: the whole image is not read."""
-        return jnp.zeros((len(images), 0))
-
     def attend(self, networks, images, from_image, last):
         """The place with the largest residual, and the features of the windows there."""
         s, (height, width) = self.config.scale_prior_mean, self.config.image_size
@@ -55,13 +42,7 @@ class AttendGuide(Guide):
         )
         return place, self.features(networks, images, last.residual, place), None
 
-    def features(
-        self,
-        networks: GuideNetworks,
-        images: Float[Array, "N H W *C"],
-        residual: Float[Array, "N H W *C"],
-        place: Float[Array, "N 2"],
-    ) -> Float[Array, "N hidden"]:
+    def features(self, networks, images, residual, place):
         """The features of image and residual around a place. Where objects hide others, they end
         with the colour that is attended to."""
         wider = self.config.scale_prior_mean / WIDER

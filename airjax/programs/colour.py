@@ -1,4 +1,4 @@
-"""Objects that hide others, told apart by their colour: each has one colour, nearly.
+"""The guide's attention to colours, for objects that hide others and have about one colour each.
 
 The guide attends to a colour at a place. How much of it is in a pixel (the matte) shows the shape
 of that object, whatever hides a part of it or is seen through its holes. All colours are less the

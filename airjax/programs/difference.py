@@ -1,34 +1,24 @@
 """A recurrent guide that reads what earlier steps have not explained (DAIR)."""
 
-import dataclasses
-
 import jax.numpy as jnp
-from numpyro.contrib.module import eqx_module
 
 from airjax.programs.compose import behind
-from airjax.programs.guide import Guide
+from airjax.programs.guide import ResidualGuide
 from airjax.programs.spatial import window_to_image
 
 
-class DifferenceGuide(Guide):
+class DifferenceGuide(ResidualGuide):
     """The paper's guide, but it reads the residual, the image less the objects of earlier steps,
     wherever that reads the image: LSTM and encoder. Gradients flow through the residual.
 
     Source: difference-AIR (DAIR; Eslami et al., 2016, section 3.2).
     """
 
-    def registered(self):
-        """This guide with the model's decoder as the parameter ``decoder$params``, too."""
-        decoder = eqx_module("decoder", self.decoder)
-        return dataclasses.replace(super().registered(), decoder=decoder)
-
-    def embed(self, networks, images):
-        """Nothing yet: every step reads another residual."""
-        return jnp.zeros((len(images), 0))
-
     def attend(self, networks, images, from_image, last):
         """The centre, and the output of the LSTM, which reads the residual."""
-        return super().attend(networks, images, super().embed(networks, last.residual), last)
+        assert networks.rnn is not None
+        read = networks.rnn.image(networks.embed(last.residual))
+        return super().attend(networks, images, read, last)
 
     def encode(self, networks, h, z_where, images, residual):
         """Location and scale of z_what, from the window of the residual."""

@@ -149,13 +149,7 @@ class Guide(eqx.Module):
         place, h, rnn = self.attend(networks, images, from_image, last)
         p, where_loc, where_scale = networks.predict(h)
 
-        # a uniform count that has reached t goes beyond t with the probability p_explored
-        p_explored = (self.config.model_steps - t) / (self.config.model_steps - t + 1)
-        explores = jax.nn.sigmoid(last.log_odds)
-        p_mixed = (1 - explores) * p + explores * p_explored
-        # in logarithms: a ratio of small probabilities has no finite gradient in float32
-        log_p = jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
-        log_odds = last.log_odds + math.log(p_explored) - log_p
+        p_mixed, log_odds = explored(p, last.log_odds, t, self.config.model_steps)
         # where, not a product: the gradient of log(0) would become 0 x infinity
         p_present = jnp.where(last.z_pres.astype(bool), p_mixed, 0)
         presence = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p_present))
@@ -232,6 +226,41 @@ class Guide(eqx.Module):
     ) -> tuple[Float[Array, "N H W *C"], Float[Array, "N H W *K"] | None]:
         """Residual and canvas after an object was inferred. In this guide they do not change."""
         return last.residual, last.canvas
+
+
+def explored(
+    p: Float[Array, " N"], log_odds: Float[Array, " #N"], t: int, steps: int
+) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    """The probability of z_pres_t = 1 when counts are explored, given that z_pres_{t-1} = 1.
+
+    Args:
+        p: the guide's own probability.
+        log_odds: that the count is explored (drawn uniformly from 0 .. T), given the steps so far.
+        t: the step.
+        steps: T.
+
+    Returns:
+        the probability, and the log-odds given that z_pres_t is 1, too.
+    """
+    # a uniform count of at least t is above t with this probability
+    p_explored = (steps - t) / (steps - t + 1)
+    explores = jax.nn.sigmoid(log_odds)
+    # in logarithms: a ratio of small probabilities has no finite gradient in float32
+    log_p = jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
+    return (1 - explores) * p + explores * p_explored, log_odds + math.log(p_explored) - log_p
+
+
+class ResidualGuide(Guide):
+    """A guide that reads the residual, for which it needs the model's decoder."""
+
+    def registered(self):
+        """This guide with the model's decoder as the parameter ``decoder$params``, too."""
+        decoder = eqx_module("decoder", self.decoder)
+        return dataclasses.replace(super().registered(), decoder=decoder)
+
+    def embed(self, networks, images):
+        """Nothing: every step reads another residual."""
+        return jnp.zeros((len(images), 0))
 
 
 class BasicGuide(Guide):

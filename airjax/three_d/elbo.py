@@ -15,7 +15,7 @@ class KindELBO(elbo.CountELBO):
 
     On a path of the guide, kinds are independent, so the sum over the K^n combinations of n kinds
     follows from ``kinds_t = q(z_what_t)`` in the model (`airjax.three_d.model`), at the cost of n K
-    objects. What is left to chance are the poses, which are reparameterised.
+    objects. Only the poses are random, and they are reparameterised.
     """
 
     def per_image(

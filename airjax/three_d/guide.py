@@ -1,11 +1,10 @@
-"""The guide: each step looks where the rendering so far leaves most of the image.
+"""The guide: each step attends to the largest residual of the rendering so far.
 
 As `airjax.programs.guide.AttendGuide`, it has no memory but what earlier objects cover. What they
 cover is a mean over their kinds, so that kinds are independent of each other, given the poses:
 `airjax.three_d.elbo` sums over them exactly.
 """
 
-import math
 from typing import NamedTuple, cast
 
 import equinox as eqx
@@ -16,18 +15,19 @@ import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from numpyro.contrib.module import eqx_module
 
+from airjax.programs.guide import explored
 from airjax.programs.networks import MLP, positive
 from airjax.three_d.model import Pose, SolidsConfig, drawn
 
 ATTENDED = 4  # radius in pixels of what a step looks at
-FARTHEST = 0.4  # of a position from the point of the table that is looked at
+FARTHEST = 0.4  # largest distance of a position from the attended point of the table
 HEIGHT = 0.2  # of that point above the table
 SHARP = 5.0  # scale of the concentration
 
 
 class SolidsState(NamedTuple):
     """What one step passes to the next: log odds that the count is explored, the presence of the
-    last object, and what is left of the image."""
+    last object, and the residual."""
 
     log_odds: Float[Array, " N"]
     z_pres: Float[Array, " N"]
@@ -94,12 +94,7 @@ class SolidsGuide(eqx.Module):
         seen, place = self.attend(foreground, last.residual)
         a = network(seen)
         p = jax.nn.sigmoid(a[:, 0])
-        # as in airjax.programs.guide: a uniform count that has reached t goes on
-        goes_on = (steps - t) / (steps - t + 1)
-        explores = jax.nn.sigmoid(last.log_odds)
-        mixed = (1 - explores) * p + explores * goes_on
-        log_p = jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
-        log_odds = last.log_odds + math.log(goes_on) - log_p
+        mixed, log_odds = explored(p, last.log_odds, t, steps)
         p_present = jnp.where(last.z_pres.astype(bool), mixed, 0)
         presence = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p_present))
         z_pres = jnp.asarray(presence, float)
@@ -118,7 +113,7 @@ class SolidsGuide(eqx.Module):
     def attend(
         self, foreground: Float[Array, "N H W 3"], residual: Float[Array, "N H W 3"]
     ) -> tuple[Float[Array, "N windows"], Float[Array, "N 2"]]:
-        """The windows of image and residual where most is left, and the table's point there."""
+        """The windows of image and residual at the largest residual, and the table there."""
         n, size, w = len(residual), self.config.camera.size, self.config.window
         i = jnp.arange(size)
         hat = jnp.maximum(0.0, 1 - jnp.abs(i[:, None] - i[None]) / ATTENDED)

@@ -2,7 +2,7 @@
 
 The sites are those of `airjax.programs.model`, but z_what_t is the kind of an object, and z_where_t
 its pose: x, y, and the unit vector of ``SYMMETRY`` times its angle. (All shapes look the same after
-a quarter turn, so this vector is all that an image tells.)
+a quarter turn, so an image determines no more than this vector.)
 
 The pixels' likelihood is Gaussian, so that its mean over the kinds of all objects is known. With
 independent kinds of probabilities w, and I the image,

@@ -182,7 +182,7 @@ TABLEWARE: tuple[Shape, ...] = (
 
 
 def of_one_colour(shapes: tuple[Shape, ...], colour: Colour = GREY) -> tuple[Shape, ...]:
-    """The same shapes, all of one colour: only their form tells them apart."""
+    """The same shapes, all of one colour: they differ in shape alone."""
     return tuple(dataclasses.replace(shape, colour=colour) for shape in shapes)
 
 
