@@ -11,6 +11,7 @@ order" is: the left digit is smaller than the right one. What FOLDER already has
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import code_nets
 import common
@@ -40,6 +41,7 @@ TASKS = ("sum", "order")
 MODEL = ModelConfig(guide="attend")
 DEV = 55_000  # the training digits from here on are for `--dev`
 Labels = Int[np.ndarray, "N 2"]
+Method = Literal["shared", "codes", "autoencoder", "convolutional"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Args:
     seeds: int = 5
     first: int = 0
     labels: tuple[int, ...] = (100, 300, 1000, 3000, 10_000)
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[Method, ...] = ("shared", "codes", "autoencoder", "convolutional")
     scenes: int = 60_000
     tested: int = 5000
     steps: int = 6000

@@ -12,7 +12,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import common
 import numpy as np
@@ -69,8 +69,8 @@ class Args:
         out: folder for the results.
     """
 
-    settings: tuple[str, ...] = tuple(SETTINGS)
-    guides: tuple[str, ...] = tuple(COLOURS)
+    settings: tuple[Literal["0-2", "0-1-3", "0-2-large"], ...] = ("0-2", "0-1-3", "0-2-large")
+    guides: tuple[Literal["window", "difference", "attend"], ...] = tuple(COLOURS)
     seeds: int = 5
     steps: int = 6000
     train_scenes: int = 60_000
