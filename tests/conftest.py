@@ -1,5 +1,6 @@
 """Strictness for every test, and small models that many tests share."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -43,6 +44,15 @@ TINY = ModelConfig(
     embed_net=(),
     image_size=(5, 6),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Each compiled program holds memory maps, whose number a process has a limit of (65,530 on
+    Linux): past it, XLA crashes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

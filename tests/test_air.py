@@ -274,6 +274,7 @@ def test_mistakes_are_reported(call, message, air):
     assert str(info.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_colours_all_the_way(tmp_path):
     images = np.random.default_rng(0).random((30, 5, 6, 3))
     fitted = tiny_air(steps=4).fit(images)

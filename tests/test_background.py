@@ -89,6 +89,7 @@ def test_contrast_is_the_distance_from_the_background():
     np.testing.assert_allclose(contrast(images), images - backgrounds, atol=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "lines"])
 def test_an_image_of_its_background_is_explained_without_objects(kind):
     """log p(x | n = 0) is that of exact pixels; and the guide reads a black image."""

@@ -49,6 +49,7 @@ def test_each_object_is_found_once_in_pictures_of_any_size(shape, number):
     assert blocks.find(model, guide, np.zeros(shape, np.uint8)).number == 0
 
 
+@pytest.mark.slow
 def test_the_count_is_uncertain_where_an_object_is():
     model, guide = a_reader(likelihood_sd=0.1, z_pres_prior=math.exp(-13))
     picture = a_picture([(20, 20)], (40, 60)).astype(int)
@@ -83,6 +84,7 @@ def test_each_pixel_belongs_to_one_block_that_shows_it_with_a_margin(length, sid
     assert parts[0][0] == 0 and parts[-1][0] + side >= length
 
 
+@pytest.mark.slow
 def test_more_objects_than_there_is_room_for_are_reported(monkeypatch, capsys):
     monkeypatch.setattr(blocks, "ROOM", 32)
     model, guide = a_reader()

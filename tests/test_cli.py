@@ -114,6 +114,7 @@ def test_plot_and_sample_draw(workplace, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("picture") == 6
 
 
+@pytest.mark.slow
 def test_evaluate_with_a_tighter_bound_and_more_steps(workplace, capsys):
     airjax(f"evaluate {workplace}/run --json --bound iwae --particles 5 --max-steps 4")
     report = json.loads(capsys.readouterr().out)
@@ -124,6 +125,7 @@ def test_evaluate_with_a_tighter_bound_and_more_steps(workplace, capsys):
     assert "importance-weighted bound, 5 particles" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_tutorials_own_line_runs(workplace, tmp_path):
     """With another number of steps, and on small scenes."""
     airjax(
@@ -136,6 +138,7 @@ def test_the_tutorials_own_line_runs(workplace, tmp_path):
     assert (config.train.steps, config.train.seed) == (3, 287710)
 
 
+@pytest.mark.slow
 def test_every_option_of_the_tutorial_has_its_flag(workplace, tmp_path):
     airjax(
         f"train --data {workplace}/scenes.npz --out {tmp_path}/run --estimator score "

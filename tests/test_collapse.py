@@ -118,6 +118,7 @@ def test_the_empty_models_elbo_is_that_of_its_distributions():
 # whole runs
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (8, 5, 6)).astype(np.uint8)
     trainer = Trainer(Config(TrainConfig(steps=10, batch_size=2), TINY), images)
@@ -153,6 +154,7 @@ def test_careful_steps_are_the_steps_where_all_is_finite():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_chunk_with_an_infinite_gradient_is_repeated_and_training_continues(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (8, 5, 6)).astype(np.uint8)
     progress = ProgressConfig(progress_every=4, eval_every=8, save_every=8)
@@ -221,6 +223,7 @@ def test_a_collapsed_training_starts_again_and_keeps_the_record(
     assert [row["step"] for row in run.rows()][-1] == 40
 
 
+@pytest.mark.slow
 def test_a_restarted_run_is_resumed_bit_for_bit(scenes, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loop, "collapse", never_well)
     collapsed(line(scenes, tmp_path / "whole", "--restarts", "1"))
@@ -239,6 +242,7 @@ def test_restarts_can_be_turned_off(scenes, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "run" / "restarts.json").exists()
 
 
+@pytest.mark.slow
 def test_of_several_seeds_the_best_elbo_is_kept(scenes, tmp_path, capsys):
     run = tmp_path / "run"
     arguments = line(scenes, run, "--seeds", "3", "--seed", "4", "--restarts", "0")

@@ -41,6 +41,7 @@ def test_pictures_stand_before_or_behind_the_flags(folder):
     assert a.train.data == b.train.data == str(Path("images.npz").absolute())
 
 
+@pytest.mark.slow
 def test_settings_from_a_file(folder):
     main(f"train images.npz --max-objects 1 --out a {FLAGS}".split())
     main(["train", "--config", "a/config.json", "--out", "same"])
@@ -76,6 +77,7 @@ def test_a_wrong_file_of_settings(content, message, folder, capsys):
     assert not (folder / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_newest_run_is_last(folder, capsys):
     assert mistake("evaluate last", capsys) == (
         "RUN must be the folder of a run: runs/ has none, got last"

@@ -144,6 +144,7 @@ def overlapping(number, seed):
     return images
 
 
+@pytest.mark.slow
 def test_a_training_with_all_that_shows_its_results(tmp_path):
     """On a grey background: objects are darker and brighter than it."""
     images = overlapping(80, 0)

@@ -74,6 +74,7 @@ def test_sd_codes_and_windows_follow_the_detail(detail, sd, latents, margin):
     ModelConfig(likelihood_sd=likelihood_sd(detail), encoder_latent_size=latent_size(detail))
 
 
+@pytest.mark.slow
 def test_small_and_faint_objects_are_worth_as_many_nats_as_a_digit():
     def squares(side, value):
         images = np.zeros((8, 40, 40), np.uint8)
@@ -90,6 +91,7 @@ def test_small_and_faint_objects_are_worth_as_many_nats_as_a_digit():
     assert sd_of_objects(noise) == 0.3  # nothing of the size of an object
 
 
+@pytest.mark.slow
 def test_the_scenes_of_small_digits_have_a_smaller_sd():
     paper, small = (make("digits", "train", SceneConfig(num_scenes=400, object_size=side))
                     for side in (28, 14))  # fmt: skip

@@ -132,6 +132,7 @@ def test_each_download_is_what_predict_writes(uploads, tmp_path, monkeypatch):
         assert {name: archive.read(name) for name in archive.namelist()} == dict(files.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uploads", ["whole"], indirect=True)
 def test_a_k_of_the_slider_is_one_of_predict(uploads, tmp_path):
     subject, *_ = uploads.see.upload([str(shutil.copy(uploads.file, tmp_path / "a.tif"))], 5)

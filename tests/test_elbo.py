@@ -151,6 +151,7 @@ def test_the_scale_of_handlers_is_kept(tiny, tiny_images, params):
 # NumPyro's own
 
 
+@pytest.mark.slow
 def test_numpyros_trace_graph_elbo_has_the_same_mean_gradient(tiny, tiny_images, params):
     def loss(elbo):
         return lambda params, key: elbo.loss(key, params, *tiny, tiny_images)
@@ -248,6 +249,7 @@ def test_the_score_loss_is_the_negative_elbo(with_baseline):
         np.testing.assert_allclose(ours, (log_prob(q) - log_prob(p)).sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_score_gradient_is_unbiased_with_any_baseline(with_baseline):
     programs, params, images = with_baseline
     others = {k: v for k, v in params.items() if k != "baseline$params"}
@@ -262,6 +264,7 @@ def test_the_score_gradient_is_unbiased_with_any_baseline(with_baseline):
     assert np.mean(np.abs(exact) > 4 * error) > 0.3
 
 
+@pytest.mark.slow
 def test_nothing_leaks_between_baseline_and_guide(with_baseline):
     programs, params, images = with_baseline
     key = jax.random.key(3)
@@ -322,6 +325,7 @@ def test_the_baseline_of_a_complete_image_is_zero(with_baseline):
     assert q["baseline_0"]["value"].all() and not q["baseline_1"]["value"].any()
 
 
+@pytest.mark.slow
 def test_a_trained_baseline_lowers_the_variance(with_baseline):
     programs, params, images = with_baseline
     elbo, fixed = ScoreELBO(), {k: v for k, v in params.items() if k != "baseline$params"}

@@ -41,6 +41,7 @@ def test_other_seeds_are_other_samples(air):
     assert np.abs(first - second).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_any_number_of_images_is_compiled_for_at_most_twice(air):
     def compiled(call, numbers):
         jax.clear_caches()
@@ -66,6 +67,7 @@ def test_any_number_of_images_is_compiled_for_at_most_twice(air):
     assert [infer.FEW, infer.ROWS] == [8, 64]
 
 
+@pytest.mark.slow
 def test_programs_are_kept_in_python_too(tmp_path):
     """A second process finds them."""
     air = AIR.of(*untrained(TINY, 1))
@@ -108,6 +110,7 @@ def test_a_device_that_is_not_there_is_one_line(code, message, tmp_path):
     assert (done.returncode, done.stderr) == (2, f"airjax: {message}\n")
 
 
+@pytest.mark.slow
 def test_64_bits_change_nothing(tmp_path):
     """The switch is the process's; a model is in 32 bits."""
     fitted = AIR.of(*untrained(TINY, 1), random_state=0)

@@ -63,6 +63,7 @@ def content(folder):
     return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_nothing_is_written_into_the_pictures_folder(pictures, tmp_path, monkeypatch, capsys):
     before = content(pictures)
     monkeypatch.chdir(pictures)
@@ -79,6 +80,7 @@ def test_nothing_is_written_into_the_pictures_folder(pictures, tmp_path, monkeyp
     assert content(pictures) == before
 
 
+@pytest.mark.slow
 def test_a_run_or_results_that_lie_there_are_not_read_as_pictures(pictures, tmp_path, capsys):
     main(f"train {pictures} --out {tmp_path}/run {SMALL}".split())
     for kind in ("csv", "json", "coco"):

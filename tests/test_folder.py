@@ -216,6 +216,7 @@ def test_sizes_are_two_numbers(size):
 # the command line
 
 
+@pytest.mark.slow
 def test_a_folder_is_trained_on(tmp_path, capsys):
     """(Of the size and number that other tests train on: it is compiled once.)"""
     random = np.random.default_rng(1)

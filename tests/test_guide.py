@@ -219,6 +219,7 @@ def test_it_has_no_memory():
     assert guide.networks.rnn is None
 
 
+@pytest.mark.slow
 def test_it_is_a_guide_like_the_others():
     """The same sites, gradients for all weights, and no gradient through the place."""
     images = jnp.concatenate([squares((2, 3)), squares((2, 3), (14, 1))])

@@ -54,6 +54,7 @@ def on_grid(images):
 # the background is found without a flag
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "found"), [(lambda x: x, "none"), (noisy, "mean"),
                                                (on_grid, "mean")])  # fmt: skip
 @pytest.mark.parametrize("pool", ["digits", "sprites"])

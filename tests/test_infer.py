@@ -37,6 +37,7 @@ def test_shapes(reading):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_counts_are_distributed_as_the_guides_samples(tiny, reading):
     _, guide = tiny
     images = jnp.asarray(IMAGES) / 255

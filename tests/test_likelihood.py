@@ -114,6 +114,7 @@ def test_ground_and_noise_are_learned_and_kept():
     np.testing.assert_allclose(likelihood.clipped_background, images.mean(0) / 255, atol=0.05)
 
 
+@pytest.mark.slow
 def test_squared_errors_weigh_as_at_the_default_however_small_sd_becomes(tiny_images):
     config = dataclasses.replace(TINY, likelihood_sd="learned")
     model, guide = untrained(config, 0)

@@ -80,6 +80,7 @@ def test_plot_of_other_images_leaves_the_runs_figure(run, tmp_path, capsys):
     assert len(list((run / "figures").glob("reconstructions-*"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", ["", "--seeds 2"])
 def test_a_run_goes_on_from_anywhere_and_where_its_pictures_have_moved(
     seeds,
@@ -106,6 +107,7 @@ def test_a_run_goes_on_from_anywhere_and_where_its_pictures_have_moved(
     assert Run.open(tmp_path / "run").config.train.data == f"{tmp_path}/moved"
 
 
+@pytest.mark.slow
 def test_another_environment_is_reported(pictures, tmp_path, monkeypatch, capsys):
     stop_after(2, f"train {pictures} --out {tmp_path}/run {FLAGS}".split())
     stored = json.loads((tmp_path / "run/environment.json").read_text())

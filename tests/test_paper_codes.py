@@ -29,6 +29,7 @@ def test_the_sum_of_two_digits(nets):
     np.testing.assert_allclose(sums.sum(), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_digits_are_learned_from_sums(nets):
     random = np.random.default_rng(0)
     digits = random.integers(0, 10, (600, 2))

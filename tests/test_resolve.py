@@ -92,6 +92,7 @@ def test_a_data_set_is_named_once(tmp_path, monkeypatch, capsys):
     assert message == "--data must be left out where PICTURES is given, got multi-mnist"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [None, 8.0, "6-10"])
 def test_a_folder_is_the_same_for_air_and_the_command_line(size, tmp_path):
     """Also where a background is subtracted from each picture."""

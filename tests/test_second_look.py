@@ -304,6 +304,7 @@ def sure(blobs):
     return model, eqx.tree_at(lambda g: g.networks.predict.mlp, guide, predict)
 
 
+@pytest.mark.slow
 def test_by_default_doubtful_images_get_one(sure, pictures, monkeypatch):
     """They are read as with a second look of all, the others as without."""
     once, again = (read(*sure, pictures, second_look=look) for look in (False, True))

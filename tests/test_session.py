@@ -86,6 +86,7 @@ def stop_after(chunks, arguments):
     return end.value.code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["count", "score"])
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     estimator, whole, scenes, tmp_path, capsys

@@ -68,6 +68,7 @@ class SignalWithinAChunk(loop.Interrupt):
         return self.signum is not None
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_within_a_chunk_goes_on_as_if_nothing_had_been(
     tmp_path, monkeypatch, capsys
 ):

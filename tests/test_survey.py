@@ -149,6 +149,7 @@ def test_an_uneven_background_is_subtracted_from_each_picture(tmp_path):
     assert survey(sorted(even.iterdir()), PictureConfig(), "auto").background == "auto"
 
 
+@pytest.mark.slow
 def test_a_frame_is_not_an_object(tmp_path):
     """It is found in the pictures, printed with its flag, and subtracted; objects stay."""
     scenes = [scene(seed, (200, 240), 12) for seed in range(8)]
@@ -196,6 +197,7 @@ def test_what_varies_slowly_is_the_opening_smoothed():
     assert np.abs(rest[:10]).max() < 0.01
 
 
+@pytest.mark.slow
 def test_pictures_of_several_magnifications_have_scales_of_their_own(tmp_path):
     sizes = [8, 12, 24, 40, 60] * 2
     pictures = [scene(i, (12 * n, 14 * n), 8, n) for i, n in enumerate(sizes)]

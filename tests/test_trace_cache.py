@@ -131,7 +131,10 @@ def test_where_nothing_can_be_kept_it_is_the_function(tmp_path, monkeypatch):
     assert traced(double, (X,), X) is double
 
 
-@pytest.mark.parametrize(("estimator", "background"), [("count", "none"), ("score", "mean")])
+@pytest.mark.parametrize(
+    ("estimator", "background"),
+    [("count", "none"), pytest.param("score", "mean", marks=pytest.mark.slow)],
+)
 def test_training_is_the_same_bit_for_bit(folder, monkeypatch, estimator, background):
     """Of this seed and of another one, and of other images: none of these may be in the trace, but
     for the mean of the images where it is the background."""
@@ -179,6 +182,7 @@ class MyELBO(CountELBO):
     """An estimator of a user's, in a file that no key of a trace knows."""
 
 
+@pytest.mark.slow
 def test_the_estimator_is_part_of_the_trace(folder):
     """So are its settings; one whose code may change unnoticed is never kept."""
     config = Config(TrainConfig(data="x", steps=20, batch_size=4), TINY)

@@ -75,6 +75,7 @@ def test_the_same_seed_gives_the_same_run_and_another_another(finished):
     assert other[0]["elbo"] != rows[0]["elbo"]
 
 
+@pytest.mark.slow
 def test_the_option_of_xla_changes_rounding_at_most_and_may_be_unknown(finished, monkeypatch):
     monkeypatch.setattr("airjax.training.trainer.FEWER_COPIES", {"xla_no_such_option": True})
     _, state, _ = finished
@@ -138,6 +139,7 @@ def test_images_are_read_with_the_mean_of_where_the_steps_went(warmup):
     assert abs(x - z) > rate / 10
 
 
+@pytest.mark.slow
 def test_with_score_functions_images_are_read_with_the_parameters_as_they_are():
     train = dataclasses.replace(TRAIN, estimator="score", steps=2)
     trainer, state, _ = run(dataclasses.replace(SMALL, train=train))
@@ -179,6 +181,7 @@ def test_annealing():
         np.testing.assert_allclose(values, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_annealed_run_ends_with_the_prior_of_its_last_step(caplog):
     """The model that is kept has it; and nothing compiles again on the way."""
     anneal = AnnealConfig("exp", 0.003, 0, 50)

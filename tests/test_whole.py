@@ -96,6 +96,7 @@ def centres(objects):
     return (objects.window_boxes[:, :2] + objects.window_boxes[:, 2:]) / 2
 
 
+@pytest.mark.slow
 def test_what_has_changed_around_an_object():
     """Only there are objects inferred again."""
     reader = Reader(*a_reader())

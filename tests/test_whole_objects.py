@@ -170,6 +170,7 @@ def pictures(tmp_path_factory):
 
 
 # 8 questions in the draft's 10 steps, then one before each of 3 regions
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "step"), [(3, 3), (10, 10), (15, 14), (23, 24)])
 def test_a_run_goes_on_as_if_nothing_had_been(pictures, tmp_path, monkeypatch, capsys, asked, step):
     monkeypatch.setattr("airjax.data.crops.CROPS", {"train": 40, "test": 10})
