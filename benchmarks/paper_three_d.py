@@ -2,8 +2,9 @@
 ``python benchmarks/paper_three_d.py --out FOLDER``.
 
 A guide is trained without labels on scenes of 0 to 3 solids, with a renderer as the decoder. Other
-scenes are read, also of 4 and 5 solids, which were never in training. A seed whose result is in the
-folder is not run again.
+scenes are read, also of 4 and 5 solids, which were never in training. Beside it: a twin of the same
+size that learns from labels, and, with the first seed, the paper's own estimator of the gradient. A
+seed whose result is in the folder is not run again.
 """
 
 import dataclasses
@@ -11,22 +12,25 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import common
 import jax.numpy as jnp
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
+from solids_peers import compare_estimators, supervised
 
+from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig
 from airjax.three_d.renderer import Camera, over, render, table
-from airjax.three_d.scenes import SolidScenes, scenes
+from airjax.three_d.scenes import Draw, SolidScenes, scenes
 from airjax.three_d.shapes import KINDS, Shape
 from airjax.three_d.training import Read, Schedule, read, score, train
 
 TRAIN_SEED, TEST_SEED = 1, 2
 ASIDE = Camera(position=(2.4, -1.6, 2.0), size=72)
+MOST = 5  # solids in a scene
 
 
 @dataclass(frozen=True)
@@ -35,41 +39,92 @@ class Args:
 
     Attributes:
         kinds: of the solids: blocks of one colour, blocks of three colours, or tableware.
+        renderer: of the scenes: the model's own, MuJoCo, or MuJoCo with shadows.
         seeds: number of trainings.
         steps: of a training.
         batch_size: scenes in a mini-batch.
         scenes: to train on.
         tested: scenes that are read, of 0 to 3 solids, and of each count that was never seen.
+        draws: of the gradient, for its variance.
         out: folder for a JSON file of each seed and the figure.
     """
 
     kinds: Literal["blocks", "coloured", "tableware"] = "blocks"
+    renderer: Literal["own", "mujoco", "mujoco-shadows"] = "own"
     seeds: int = 5
     steps: int = 2000
     batch_size: int = 32
     scenes: int = 12000
     tested: int = 1000
+    draws: int = 100
     out: Path = Path("three_d")
 
+    @property
+    def name(self) -> str:
+        """Of the files."""
+        return f"{self.kinds}_{self.renderer}"
 
-def one(args: Args, seed: int) -> dict[str, float]:
-    """Trains, reads and scores; draws the figure of the first seed."""
-    shapes = KINDS[args.kinds]
+
+@dataclass(frozen=True)
+class Data:
+    """Scenes to train on and to test with (of 0 to 3 solids, of 4, of 5), and the empty table."""
+
+    train: SolidScenes
+    test: dict[str, SolidScenes]
+    table: np.ndarray
+
+
+def rendered(args: Args) -> Data:
+    """The scenes, by one renderer or another."""
+    shapes, draw, empty = KINDS[args.kinds], None, np.asarray(table(Camera()))
+    mujoco = None
+    if args.renderer != "own":
+        from solids_mujoco import MujocoScenes  # only here: it needs mujoco and libosmesa6
+
+        mujoco = MujocoScenes(shapes, MOST, shadows=args.renderer == "mujoco-shadows")
+        draw, empty = mujoco, mujoco.table()
+
+    def some(n: int, seed: int, counts: tuple[int, ...], draw: Draw | None = draw) -> SolidScenes:
+        return scenes(shapes, n, seed, counts, draw=draw)
+
+    test = {"": some(args.tested, TEST_SEED, (0, 1, 2, 3))}
+    test |= {f"_{n}": some(args.tested, TEST_SEED + n, (n,)) for n in (4, MOST)}
+    data = Data(some(args.scenes, TRAIN_SEED, (0, 1, 2, 3)), test, empty)
+    if mujoco is not None:
+        mujoco.close()
+    return data
+
+
+def one(args: Args, data: Data, seed: int) -> dict[str, float]:
+    """Trains without labels and with them, reads and scores; draws the figure of the first seed."""
+    shapes, empty = KINDS[args.kinds], jnp.asarray(data.table)
     config = SolidsConfig(kinds=shapes)
-    data = scenes(shapes, args.scenes, TRAIN_SEED)
     schedule = Schedule(steps=args.steps, batch_size=args.batch_size, seed=seed)
     begin = time.perf_counter()
-    guide = train(config, data.images, table(config.camera), schedule, progress)
-    row: dict[str, float] = {"seconds": time.perf_counter() - begin}
-    turned = tuple(i for i, shape in enumerate(shapes) if shape.name == "cube")
-    truth = scenes(shapes, args.tested, TEST_SEED)
-    found = read(guide, truth.images)
-    row |= score(found, truth, turned)
-    for n in (4, 5):
-        more = scenes(shapes, args.tested, TEST_SEED + n, counts=(n,))
-        row[f"count_{n}"] = score(read(guide, more.images, n + 2), more, turned)["count"]
+    guide = train(config, data.train.images, empty, schedule, progress)
+    row = {"seconds": time.perf_counter() - begin} | scored(guide, data, shapes)
+    begin = time.perf_counter()
+    twin = supervised(config, data.train, empty, schedule, progress)
+    row["twin_seconds"] = time.perf_counter() - begin
+    row |= {f"twin_{name}": value for name, value in scored(twin, data, shapes).items()}
     if seed == 0:
-        figure(shapes, truth, found).savefig(args.out / f"paper_three_d_{args.kinds}.png", dpi=80)
+        truth = data.test[""]
+        fig = figure(shapes, truth, read(guide, truth.images))
+        fig.savefig(args.out / f"paper_three_d_{args.name}.png", dpi=80)
+        images = jnp.asarray(data.train.images[: args.batch_size], float) / 255
+        rows = compare_estimators(guide, images, args.draws)
+        common.write(args.out / f"{args.name}_gradients.json", dataclasses.asdict(args), rows)
+    return row
+
+
+def scored(guide: SolidsGuide, data: Data, shapes: tuple[Shape, ...]) -> dict[str, float]:
+    """Scores of scenes of 0 to 3 solids; right counts of scenes of more."""
+    turned = tuple(i for i, shape in enumerate(shapes) if shape.name == "cube")
+    row = score(read(guide, data.test[""].images), data.test[""], turned)
+    for name, truth in data.test.items():
+        if name:
+            found = read(guide, truth.images, int(truth.counts.max()) + 2)
+            row[f"count{name}"] = score(found, truth, turned)["count"]
     return row
 
 
@@ -106,18 +161,28 @@ def figure(shapes: tuple[Shape, ...], truth: SolidScenes, found: Read, n: int = 
 
 
 def main(args: Args) -> None:
-    """Trains with each seed and prints a table."""
+    """Trains with each seed and prints a table, and one of the estimators."""
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = {}
-    for seed in range(args.seeds):
-        path = args.out / f"{args.kinds}_{seed}.json"
-        if not path.exists():
-            common.write(path, dataclasses.asdict(args), one(args, seed))
-        rows[seed] = json.loads(path.read_text())["results"]
+    paths = {seed: args.out / f"{args.name}_{seed}.json" for seed in range(args.seeds)}
+    todo = [seed for seed, path in paths.items() if not path.exists()]
+    data = rendered(args) if todo else None
+    for seed in todo:
+        assert data is not None
+        common.write(paths[seed], dataclasses.asdict(args), one(args, data, seed))
+    rows = {seed: results(path) for seed, path in paths.items()}
     names = list(rows[0])
     lines = [[seed, *(f"{row[name]:.3g}" for name in names)] for seed, row in rows.items()]
     mean = [f"{np.mean([row[name] for row in rows.values()]):.3g}" for name in names]
     print(common.table(["seed", *names], [*lines, ["mean", *mean]]))
+    gradients = results(args.out / f"{args.name}_gradients.json")
+    head = ["variance", "difference", "seconds"]
+    lines = [[name, *(f"{row[key]:.3g}" for key in head)] for name, row in gradients.items()]
+    print(common.table(["estimator", *head], lines))
+
+
+def results(path: Path) -> dict[str, Any]:
+    """What a file of an earlier run has."""
+    return json.loads(path.read_text())["results"]
 
 
 if __name__ == "__main__":

@@ -172,6 +172,10 @@ class SolidsModel(eqx.Module):
             pixels = dist.Normal(mean, config.pixel_sd).to_event(3)
             numpyro.sample("obs", pixels, obs=images)
 
+    def drawn(self, z_where: Float[Array, "N 4"], softness: ArrayLike) -> Float[Array, "N K H W 4"]:
+        """An object as each of the kinds."""
+        return drawn(self.config, z_where, softness)
+
     def object(self, t: int, present: Array, softness: ArrayLike):
         """Draws pose and kind of one object: its moments, and its depth."""
         n, k = len(present), len(self.config.kinds)
@@ -180,7 +184,7 @@ class SolidsModel(eqx.Module):
         what = dist.CategoricalProbs(jnp.full((n, k), 1 / k)).mask(present)
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what))
         kinds = numpyro.deterministic(f"kinds_{t}", jax.nn.one_hot(z_what, k))
-        y = moments(drawn(self.config, z_where, softness), jnp.asarray(kinds))
+        y = moments(self.drawn(z_where, softness), jnp.asarray(kinds))
         on_table = jnp.pad(z_where[:, :2], ((0, 0), (0, 1)))
         depth = self.config.camera.project(on_table)[2]
         return jnp.asarray(numpyro.deterministic(f"y_{t}", y)), depth

@@ -12,7 +12,7 @@ a smooth maximum: it crosses this level at an angle, whether it hits the surface
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -94,6 +94,8 @@ class Camera:
         return int(np.ceil(2.1 * self.focal * (shape.radius + REACH) / nearest)) + 1
 
 
+# jitted: a training step calls it for each object and kind, but traces it once
+@partial(jax.jit, static_argnames=("camera", "shape"))
 def render(
     camera: Camera, shape: Shape, poses: Float[Array, "N 3"], softness: ArrayLike
 ) -> Float[Array, "N H W 4"]:
@@ -103,26 +105,55 @@ def render(
         camera: that sees it.
         shape: of all objects.
         poses: x, y, and the angle about z in radians.
-        softness: scale of the sigmoid of the opacity, in units of length.
+        softness: scale of the sigmoid of the opacity, in units of length; it has no gradient.
     """
-    x, y, angle = poses.T
-    centre = jnp.stack([x, y, jnp.full_like(x, shape.height)], axis=-1)
-    columns, rows = _window(camera, shape, jax.lax.stop_gradient(centre))
+    columns, rows = _window(camera, shape, jax.lax.stop_gradient(poses))
+    drawn = _drawn(camera, shape, poses, columns, rows, softness)
+    return _placed(drawn, columns, rows, camera.size)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _drawn(
+    camera: Camera,
+    shape: Shape,
+    poses: Float[Array, "N 3"],
+    columns: Float[Array, "N w"],
+    rows: Float[Array, "N w"],
+    softness: ArrayLike,
+) -> Float[Array, "N w w 4"]:
+    """The window of each object. Its derivative is the product with the Jacobian by x, y and angle,
+    from three directions: for a window of many pixels and three numbers, a backward pass through
+    the rays would take several times longer."""
     n, w = columns.shape
     grid = (n, w, w)
     rays = camera.rays(
         jnp.broadcast_to(columns[:, None], grid).reshape(n, -1),
         jnp.broadcast_to(rows[:, :, None], grid).reshape(n, -1),
     )
+    centre = _centre(shape, poses)
     eye = tuple(p - c[:, None] for p, c in zip(camera.position, centre.T, strict=True))
     lamp = tuple(jnp.full((n, 1), component) for component in LIGHT)
     origin, rays, light = (
-        _turned(angle, v)  # pyright: ignore[reportArgumentType]
+        _turned(poses[:, 2], v)  # pyright: ignore[reportArgumentType]
         for v in (eye, rays, lamp)
     )
     opacity, shade = _shaded(shape, origin, rays, light, softness)
     drawn = jnp.stack([*(c * shade * opacity for c in shape.colour), opacity], axis=-1)
-    return _placed(drawn.reshape(n, w, w, 4), columns, rows, camera.size)
+    return drawn.reshape(n, w, w, 4)
+
+
+@_drawn.defjvp
+def _drawn_jvp(camera, shape, primals, tangents):
+    poses, *others = primals
+
+    def along(direction: Float[Array, " 3"]) -> tuple[Array, Array]:
+        def drawn(poses: Float[Array, "N 3"]) -> Float[Array, "N w w 4"]:
+            return _drawn.fun(camera, shape, poses, *others)
+
+        return jax.jvp(drawn, (poses,), (jnp.broadcast_to(direction, poses.shape),))
+
+    drawn, slopes = jax.vmap(along, out_axes=(None, 0))(jnp.eye(3, dtype=poses.dtype))
+    return drawn, jnp.einsum("inrck,ni->nrck", slopes, tangents[0])
 
 
 def over(
@@ -141,12 +172,17 @@ def table(camera: Camera) -> Float[Array, "H W 3"]:
     return jnp.where(on, jnp.array([0.55, 0.5, 0.45]), jnp.array([0.12, 0.12, 0.14]))
 
 
+def _centre(shape: Shape, poses: Float[Array, "N 3"]) -> Float[Array, "N 3"]:
+    """The origin of each object's own frame."""
+    return poses.at[:, 2].set(shape.height)
+
+
 def _window(
-    camera: Camera, shape: Shape, centre: Float[Array, "N 3"]
+    camera: Camera, shape: Shape, poses: Float[Array, "N 3"]
 ) -> tuple[Float[Array, "N w"], Float[Array, "N w"]]:
     """Columns and rows of the window around each object; some may be outside of the image."""
     w = camera.window(shape)
-    column, row, _ = camera.project(centre)
+    column, row, _ = camera.project(_centre(shape, poses))
     first = jnp.floor(jnp.stack([column, row]) - (w - 1) / 2 + 0.5)
     columns, rows = first[..., None] + jnp.arange(w, dtype=float)
     return columns, rows
@@ -180,22 +216,28 @@ def _shaded(
     opacity = jax.nn.sigmoid(-least / softness) / core * fades
 
     level = jnp.maximum(least + MARGIN, 0)
+    points = _along(_with_axis(origin), _with_axis(rays), _places(shape, origin, rays))
+    vectors = shape.from_core(points)
+    ramps = jnp.clip(1 + (level - shape.distance(points)) / RAMP, 0, 1)
+    lights = jnp.maximum(_dot(vectors, _with_axis(light)) / length(vectors), 0)
     stopped = lit = jnp.zeros_like(least)
-    for place in _places(shape, origin, rays):
-        points = _along(origin, rays, place)
-        vector = shape.from_core(points)
-        ramp = jnp.clip(1 + (level - shape.distance(points)) / RAMP, 0, 1)
+    for ramp, brightness in zip(ramps, lights, strict=True):
         more = jnp.maximum(ramp - stopped, 0)
-        lit = lit + more * jnp.maximum(_dot(vector, light) / length(vector), 0)
-        stopped = stopped + more
+        lit, stopped = lit + more * brightness, stopped + more
     return opacity, AMBIENT + (1 - AMBIENT) * lit / (stopped + 1e-6)
 
 
-def _places(shape: Shape, origin: Vector, rays: Vector) -> list[Float[Array, "N r"]]:
+def _places(shape: Shape, origin: Vector, rays: Vector) -> Float[Array, "samples N r"]:
     """Lengths along each ray, ``STEP`` apart, from one side of the shape to the other."""
     samples = int(np.ceil(2 * shape.radius / STEP))
-    middle = -_dot(origin, rays)
-    return [middle + STEP * (i - (samples - 1) / 2) for i in range(samples)]
+    steps = STEP * (jnp.arange(samples, dtype=float) - (samples - 1) / 2)
+    return steps[:, None, None] - _dot(origin, rays)[None]
+
+
+def _with_axis(vector: Vector) -> Vector:
+    """Vectors with an axis of length 1 for samples."""
+    x, y, z = vector
+    return x[None], y[None], z[None]
 
 
 def _nearest(shape: Shape, origin: Vector, rays: Vector) -> Float[Array, "N r"]:
@@ -204,11 +246,9 @@ def _nearest(shape: Shape, origin: Vector, rays: Vector) -> Float[Array, "N r"]:
     def distance(t: Float[Array, "N r"]) -> Float[Array, "N r"]:
         return shape.distance(_along(origin, rays, t))
 
-    nearest, *others = _places(shape, origin, rays)
-    least = distance(nearest)
-    for place in others:
-        here = distance(place)
-        nearest, least = jnp.where(here < least, place, nearest), jnp.minimum(here, least)
+    places = _places(shape, origin, rays)
+    best = shape.distance(_along(_with_axis(origin), _with_axis(rays), places)).argmin(0)
+    nearest = jnp.take_along_axis(places, best[None], axis=0)[0]
     width = STEP
     for _ in range(NARROWED):
         before, here, after = (distance(nearest + width * i) for i in (-1, 0, 1))

@@ -1,5 +1,7 @@
 """Scenes of solids to train on and to test with."""
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,8 +16,12 @@ from airjax.three_d.shapes import Shape
 FARTHEST = 0.9  # x and y of objects
 APART = 0.55  # least distance between objects
 NOISE = 0.02  # standard deviation
+SOFTNESS = 0.015  # of the renderer
 TRIES = 100  # at one more object, before a scene begins anew
 CHUNK = 250  # scenes rendered at once
+
+# images in [0, 1] of scenes, given their counts, kinds and poses
+Draw = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 class SolidScenes(NamedTuple):
@@ -33,9 +39,17 @@ def scenes(
     seed: int,
     counts: tuple[int, ...] = (0, 1, 2, 3),
     camera: Camera | None = None,
-    softness: float = 0.015,
+    draw: Draw | None = None,
 ) -> SolidScenes:
     """n scenes whose counts are equally likely.
+
+    Args:
+        shapes: the kinds.
+        n: number of scenes.
+        seed: of counts, kinds, poses and noise.
+        counts: of objects.
+        camera: of the images.
+        draw: another renderer.
 
     Raises:
         InputError: if there are no counts, or more objects than fit on the table.
@@ -46,11 +60,11 @@ def scenes(
     number = rng.choice(counts, n)
     kinds = rng.integers(0, len(shapes), (n, max(counts)))
     poses = np.stack([_poses(rng, max(counts)) for _ in range(n)]).astype(np.float32)
+    draw = draw or functools.partial(_drawn, camera, shapes)
     images = [
-        _drawn(camera, shapes, number[i : i + CHUNK], kinds[i : i + CHUNK], poses[i : i + CHUNK],
-               softness)
+        draw(number[i : i + CHUNK], kinds[i : i + CHUNK], poses[i : i + CHUNK])
         for i in range(0, n, CHUNK)
-    ]  # fmt: skip
+    ]
     noisy = np.concatenate(images) + rng.normal(0, NOISE, (n, camera.size, camera.size, 3))
     pixels = np.clip(255 * noisy + 0.5, 0, 255).astype(np.uint8)
     return SolidScenes(pixels, number, kinds, poses)
@@ -69,13 +83,13 @@ def _poses(rng: np.random.Generator, n: int) -> Float[np.ndarray, "T 3"]:
             return np.concatenate([np.reshape(placed, (n, 2)), angles], axis=1)
 
 
-def _drawn(camera, shapes, counts, kinds, poses, softness) -> np.ndarray:
+def _drawn(camera, shapes, counts, kinds, poses) -> np.ndarray:
     """The images of some scenes, without noise."""
     objects = np.zeros((kinds.shape[1], len(counts), camera.size, camera.size, 4), np.float32)
     for i, shape in enumerate(shapes):
         drawn = jax.jit(render, static_argnums=(0, 1))
         for t in range(kinds.shape[1]):
-            images = np.asarray(drawn(camera, shape, jnp.asarray(poses[:, t]), softness))
+            images = np.asarray(drawn(camera, shape, jnp.asarray(poses[:, t]), SOFTNESS))
             here = (kinds[:, t] == i) & (counts > t)
             objects[t, here] = images[here]
     flat = np.concatenate([poses[..., :2], np.zeros_like(poses[..., :1])], axis=-1)

@@ -1,0 +1,205 @@
+"""What `paper_three_d.py` compares with: a supervised twin of the guide, and the paper's estimator
+of the gradient (Eslami et al., 2016, section 3.3: finite differences through the renderer, score
+functions for what is discrete)."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+from numpyro import handlers
+from numpyro.infer.elbo import ELBO
+
+from airjax.three_d.elbo import KindELBO
+from airjax.three_d.guide import SolidsGuide
+from airjax.three_d.model import SolidsConfig, SolidsModel, drawn
+from airjax.three_d.scenes import SolidScenes
+from airjax.three_d.shapes import SYMMETRY
+from airjax.three_d.training import CHUNK, Schedule
+
+STEPS = (0.02, 0.02, 0.05)  # of the finite differences of x, y, angle
+
+
+def log_q_of_truth(
+    guide: SolidsGuide,
+    images: Float[Array, "N H W 3"],
+    counts: Int[Array, " N"],
+    kinds: Int[Array, "N T"],
+    poses: Float[Array, "N T 3"],
+) -> Float[Array, " N"]:
+    """log q of the true count, poses and kinds. At each step the guide has to report the nearest
+    true object to where it looks, of those that it has not reported."""
+    rows, n = jnp.arange(len(images)), kinds.shape[1]
+    nearest, done = rows, jnp.arange(n)[None] >= counts[:, None]
+
+    def label(site: dict[str, Any]) -> Array | None:
+        nonlocal nearest, done
+        name, _, t = site["name"].rpartition("_")
+        if name == "z_pres":
+            return (counts > int(t)).astype(float)
+        if name == "z_what":
+            return kinds[rows, nearest]
+        if name != "z_where":
+            return None
+        looked = site["fn"].base_dist.position.mean
+        away = jnp.linalg.norm(poses[..., :2] - looked[:, None], axis=-1)
+        nearest = jnp.argmin(jnp.where(done, jnp.inf, away), axis=1)
+        done = done | jax.nn.one_hot(nearest, n, dtype=bool)
+        x, y, angle = poses[rows, nearest].T
+        return jnp.stack([x, y, jnp.cos(SYMMETRY * angle), jnp.sin(SYMMETRY * angle)], axis=-1)
+
+    path = handlers.substitute(handlers.seed(guide, jax.random.key(0)), substitute_fn=label)
+    trace = handlers.trace(path).get_trace(images)
+    sites = (site for site in trace.values() if site["type"] == "sample")
+    return sum((s["fn"].log_prob(s["value"]) for s in sites), start=jnp.zeros(len(images)))
+
+
+def supervised(
+    config: SolidsConfig,
+    data: SolidScenes,
+    background: Float[Array, "H W 3"],
+    schedule: Schedule,
+    report: Callable[[int, float, SolidsGuide], Any] | None = None,
+) -> SolidsGuide:
+    """A guide of the same size, trained for as many steps on the labels of all scenes."""
+    keys = jax.random.split(jax.random.key(schedule.seed))
+    guide = SolidsGuide(config, background, key=keys[0])
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, schedule.learning_rate, min(100, schedule.steps // 10), schedule.steps
+    )
+    optimizer = optax.chain(optax.clip_by_global_norm(200.0), optax.adam(rate))
+    labelled = tuple(jnp.asarray(part) for part in data)
+
+    def loss(network, key: Array) -> Float[Array, ""]:
+        rows = jax.random.randint(key, (schedule.batch_size,), 0, len(data.images))
+        images, *labels = (part[rows] for part in labelled)
+        trained = eqx.tree_at(lambda g: g.network, guide, network)
+        return -log_q_of_truth(trained, images.astype(float) / 255, *labels).sum()
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def chunk(state, start: Int[Array, ""], n: int):
+        def body(state, i):
+            network, memory = state
+            value, slope = jax.value_and_grad(loss)(network, jax.random.fold_in(keys[1], i))
+            change, memory = optimizer.update(slope, memory)
+            return (optax.apply_updates(network, change), memory), value
+
+        return jax.lax.scan(body, state, start + jnp.arange(n))
+
+    state = guide.network, optimizer.init(eqx.filter(guide.network, eqx.is_array))
+    for start in range(0, schedule.steps, CHUNK):
+        n = min(CHUNK, schedule.steps - start)
+        state, losses = chunk(state, jnp.array(start), n)
+        guide = eqx.tree_at(lambda g: g.network, guide, state[0])
+        if report is not None:
+            report(start + n, float(losses.mean()) / schedule.batch_size, guide)
+    return guide
+
+
+class NumericalModel(SolidsModel):
+    """The model, whose renderer is differentiated numerically (central differences)."""
+
+    def drawn(self, z_where, softness):
+        """Objects with an explicit derivative by x, y and angle."""
+
+        @jax.custom_jvp
+        def images(pose):
+            return drawn(self.config, _where(pose), softness)
+
+        @images.defjvp
+        def _(primals, tangents):
+            (pose,), (change,) = primals, tangents
+            slope = 0.0
+            for i, step in enumerate(STEPS):
+                ahead, behind = (images(pose.at[:, i].add(sign * step)) for sign in (1, -1))
+                slope += (ahead - behind) / (2 * step) * change[:, i, None, None, None, None]
+            return images(pose), slope
+
+        turn = jnp.arctan2(z_where[:, 3], z_where[:, 2]) / SYMMETRY
+        return images(jnp.concatenate([z_where[:, :2], turn[:, None]], axis=-1))
+
+
+def _where(pose: Float[Array, "N 3"]) -> Float[Array, "N 4"]:
+    turn = SYMMETRY * pose[:, 2:]
+    return jnp.concatenate([pose[:, :2], jnp.cos(turn), jnp.sin(turn)], axis=-1)
+
+
+class SampledELBO(ELBO):
+    """The ELBO of sampled counts and kinds, its gradient with score functions. The baseline of a
+    scene is the mean ELBO of the other scenes of the batch, so that the gradient is unbiased."""
+
+    can_infer_discrete = True
+
+    def loss_with_mutable_state(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, rng_key, param_map, model, guide, *args, **kwargs
+    ):
+        """See `numpyro.infer.elbo.ELBO`: the negative ELBO, summed over scenes."""
+        path = handlers.seed(handlers.substitute(guide, param_map), rng_key)
+        q = _sampled(handlers.trace(path).get_trace(*args, **kwargs))
+        program = handlers.substitute(
+            handlers.substitute(model, param_map), {name: s["value"] for name, s in q.items()}
+        )
+        p = _sampled(handlers.trace(program).get_trace(*args, **kwargs))
+        log_q = {name: s["fn"].log_prob(s["value"]) for name, s in q.items()}
+        elbo = sum(s["fn"].log_prob(s["value"]) for s in p.values()) - sum(log_q.values())
+        discrete = sum(v for name, v in log_q.items() if not name.startswith("z_where"))
+        value = jax.lax.stop_gradient(elbo)
+        others = (value.sum() - value) / (len(value) - 1)
+        score = ((value - others) * discrete).sum()
+        loss = -(elbo.sum() + score - jax.lax.stop_gradient(score))
+        return {"loss": loss, "mutable_state": None}
+
+
+def _sampled(trace: dict[str, Any]) -> dict[str, Any]:
+    return {name: site for name, site in trace.items() if site["type"] == "sample"}
+
+
+def compare_estimators(
+    guide: SolidsGuide, images: Float[Array, "N H W 3"], draws: int, exploration: float = 0.05
+) -> dict[str, dict[str, float]]:
+    """Of three estimators of the ELBO's gradient by the guide's weights, on the same scenes: the
+    variance relative to the squared length of the mean gradient (of the first, whose mean is the
+    most certain), the share of the mean that differs from that one's, and seconds a draw."""
+    exact = SolidsModel(guide.config, guide.background)
+    numerical = NumericalModel(guide.config, guide.background)
+    estimators = {
+        "sums and gradients (ours)": (KindELBO(), exact),
+        "score functions and gradients": (SampledELBO(), exact),
+        "score functions and finite differences (the paper's)": (SampledELBO(), numerical),
+    }
+    rows, true = {}, None
+    for name, (estimator, model) in estimators.items():
+
+        @jax.jit
+        def gradient(key, estimator=estimator, model=model):
+            def loss(network):
+                parameters = {"guide$params": network}
+                return estimator.loss(key, parameters, model, guide, images, 0.015, exploration)
+
+            return ravel_pytree(jax.grad(loss)(guide.network))[0]
+
+        keys = jax.random.split(jax.random.key(1), draws)
+        gradient(keys[0]).block_until_ready()
+        begin = time.perf_counter()
+        samples = np.stack([np.asarray(gradient(key), np.float64) for key in keys])
+        seconds = (time.perf_counter() - begin) / draws
+        mean, variance = samples.mean(0), samples.var(0, ddof=1).sum()
+        true = mean if true is None else true
+        # of the difference of two means, what their own variance makes is taken off
+        noise = variance / draws + (rows[next(iter(rows))]["noise"] if rows else 0)
+        apart = max(0.0, np.square(mean - true).sum() - noise) if rows else 0.0
+        length = np.square(true).sum()
+        rows[name] = {
+            "variance": variance / length,
+            "difference": np.sqrt(apart / length),
+            "seconds": seconds,
+            "noise": variance / draws,
+        }
+    return rows
