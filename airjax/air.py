@@ -56,7 +56,8 @@ class AIR(TransformerMixin, BaseEstimator):
         num_paths: K, paths of the guide that the posterior over the count is averaged over.
         second_look: check whether one of the objects found is two, see
             `airjax.inference.second_look`: of all images, of none, or (None) of the doubtful ones,
-            of which the objects leave more than 80 nats unexplained. Separates close objects.
+            of which the objects leave more than 80 nats unexplained (none where objects hide
+            others). Separates close objects.
         config: all other settings. The ``data`` of its training names the images: for "digits" and
             "multi-mnist" the paper's guide and priors are used. Its ``seed`` is not used.
         random_state: an int for reproducible results; a RandomState, a Generator or None draws one.

@@ -188,7 +188,8 @@ class TrainConfig:
 
     Attributes:
         data: name of a data set, or path of an .npz of images or of a folder of pictures.
-        steps: number of gradient steps (default: 1,000 for digits, 6,000 otherwise).
+        steps: number of gradient steps (default: 1,000 for digits, 2,000 where objects of a named
+            data set hide others, 6,000 otherwise).
         batch_size: number of images in a step.
         learning_rate: peak learning rate of Adam, after the warm-up (default: 0.0003 for the
             estimator score, 0.002 otherwise).

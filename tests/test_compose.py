@@ -157,6 +157,8 @@ def test_a_training_with_all_that_shows_its_results(tmp_path):
     assert scenes.reconstructions.shape == (6, 24, 24, 3) and scenes.windows.shape[-1] == 3
     again = AIR.of(air.model, air.guide, second_look=True).predict(images[:2])
     assert again.counts.shape == (2,)
+    never = AIR.of(air.model, air.guide, second_look=False).predict(images[:6])
+    np.testing.assert_array_equal(never.count_probs, scenes.count_probs)
     air.save(tmp_path / "air")
     again = AIR.load(tmp_path / "air").predict(images[:6])
     np.testing.assert_array_equal(again.reconstructions, scenes.reconstructions)

@@ -295,6 +295,15 @@ def test_the_flag_is_refused_too(command, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "default"), [({}, None), ({"compose": "over"}, False), ({"guide": "basic"}, False)]
+)
+def test_there_is_none_by_default_where_objects_hide_others(blobs, change, default):
+    guide = dataclasses.replace(blobs[1], config=dataclasses.replace(CONFIG, **change))
+    assert infer.which_look(guide, None) is default
+    assert infer.which_look(guide, True) is True and infer.which_look(guide, False) is False
+
+
 @pytest.fixture(scope="module")
 def sure(blobs):
     """The same programs, but the guide always finds T objects."""

@@ -55,13 +55,13 @@ def evaluate(
             object, at most this number in all.
         second_look: Images in which it is checked whether one of the objects found is two, by how
             well the model explains the image with each count: the doubtful ones, of which the
-            objects leave 80 nats or more unexplained, all, or none. (The ELBO, and the count of one
-            sample, stay the guide's.)
+            objects leave 80 nats or more unexplained (none where objects hide others), all, or
+            none. (The ELBO, and the count of one sample, stay the guide's.)
         json_: Print JSON and nothing else.
         data_dir: Folder with MNIST's files.
     """
     from airjax.console import console, report_tables
-    from airjax.inference.infer import read
+    from airjax.inference.infer import read, which_look
     from airjax.inference.metrics import importance_weighted_bound, score, settings
     from airjax.inference.steps import with_steps
 
@@ -73,7 +73,7 @@ def evaluate(
     programs, scenes = found.load(), found.data(data, part, data_dir)
     if max_steps is not None:
         programs = with_steps(*programs, scenes.images, max_steps)
-    look, title = LOOKS[second_look], "evaluating"
+    look, title = which_look(programs[1], LOOKS[second_look]), "evaluating"
     reading = read(*programs, scenes.images, seed, num_paths, second_look=look, title=title)
     scores = score(reading, scenes)
     scores["settings"] = settings(reading, scenes, seed, num_paths, look)

@@ -57,8 +57,8 @@ def predict(
         num_paths: K, the paths of the guide that counts are averaged over.
         second_look: Pictures in which it is checked whether one of the objects found is two, by how
             well the model explains the picture with each count: the doubtful ones, of which the
-            objects leave 80 nats or more unexplained, all, or none. In pictures of any size, each
-            object is compared with two anyway.
+            objects leave 80 nats or more unexplained (none where objects hide others), all, or
+            none. In pictures of any size, each object is compared with two anyway.
         seed: Of the guide's samples.
     """
     from airjax.air import AIR

@@ -56,7 +56,7 @@ def read(
         z_pres_prior: p_t of the model, for the ELBO (default: its config's).
         second_look: whether counts and objects are those of `airjax.inference.second_look`; None
             for images that are doubtful: more than ``DOUBTFUL`` nats are unexplained, or one of
-            several objects explains fewer.
+            several objects explains fewer (see `which_look`).
         title: of the progress that is displayed; None displays none.
 
     Raises:
@@ -183,8 +183,7 @@ def read_stream(
     Raises:
         InputError: if a second look is asked for and the guide reads no windows.
     """
-    has_windows = guide.config.guide != "basic"
-    if second_look and not has_windows:
+    if second_look and guide.config.guide == "basic":
         rule = "must be off for the guide basic, which reads no windows"
         raise InputError("second_look", rule)
 
@@ -192,7 +191,7 @@ def read_stream(
         programs, look = masked(model, guide), bool(second_look)
         return _read_batch(*programs, images, _split(keys, num_paths), z_pres_prior, fields, look)
 
-    if second_look is not None or not has_windows:
+    if which_look(guide, second_look) is not None:
         yield from stream(one_batch, chunks, seed)
         return
     kept: list[UInt8[np.ndarray, "_ H W *C"]] = []
@@ -204,6 +203,14 @@ def read_stream(
 
     for reading in stream(one_batch, keeping(), seed):
         yield looked_again(model, guide, reading, kept.pop(0))
+
+
+def which_look(guide: Guide, second_look: bool | None) -> bool | None:
+    """The second look that is meant by None: at doubtful images, but at none where the guide reads
+    no windows, or objects hide others. There, what an object hides is a hole in the image less that
+    object, and what is read in it explains less than what was read at first."""
+    off = guide.config.guide == "basic" or guide.config.compose == "over"
+    return False if second_look is None and off else second_look
 
 
 def looked_again(

@@ -32,7 +32,7 @@ from airjax.data.dataset import Dataset, check_varied
 from airjax.data.decode import Broken
 from airjax.data.survey import Survey
 from airjax.errors import InputError
-from airjax.inference.infer import read
+from airjax.inference.infer import read, which_look
 from airjax.object_size import pixels
 from airjax.training import loop, tensorboard
 from airjax.training.health import health, remedy
@@ -222,7 +222,9 @@ class Session:
         run.save(*programs, outcome.collapsed)
         reading = read(*programs, held_out.images, SEED, NUM_PATHS, title="evaluating")
         scores = score(reading, held_out)
-        scores["settings"] = settings(reading, held_out, SEED, NUM_PATHS)
+        scores["settings"] = settings(
+            reading, held_out, SEED, NUM_PATHS, which_look(programs[1], None)
+        )
         findings = health(reading, held_out.images, programs[0], run.config)
         rows = run.rows()
         samples = plots.prior_samples(programs[0], "scene", 10, run.config.train.seed)
