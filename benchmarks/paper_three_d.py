@@ -21,6 +21,8 @@ import tyro
 from matplotlib.figure import Figure
 from solids_peers import compare_estimators, supervised
 
+from airjax.checks import at_least_1
+from airjax.errors import InputError
 from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig
 from airjax.three_d.renderer import Camera, over, render, table
@@ -44,6 +46,7 @@ class Args:
         steps: of a training.
         batch_size: scenes in a mini-batch.
         scenes: to train on.
+        size: of an image in pixels.
         tested: scenes that are read, of 0 to 3 solids, and of each count that was never seen.
         draws: of the gradient, for its variance.
         out: folder for a JSON file of each seed and the figure.
@@ -55,9 +58,15 @@ class Args:
     steps: int = 2000
     batch_size: int = 32
     scenes: int = 12000
+    size: int = 36
     tested: int = 1000
     draws: int = 100
     out: Path = Path("three_d")
+
+    @property
+    def camera(self) -> Camera:
+        """That sees the scenes."""
+        return Camera(size=self.size)
 
     @property
     def name(self) -> str:
@@ -76,29 +85,32 @@ class Data:
 
 def rendered(args: Args) -> Data:
     """The scenes, by one renderer or another."""
-    shapes, draw, empty = KINDS[args.kinds], None, np.asarray(table(Camera()))
-    mujoco = None
-    if args.renderer != "own":
-        from solids_mujoco import MujocoScenes  # only here: it needs mujoco and libosmesa6
+    if args.renderer == "own":
+        return composed(args, None, np.asarray(table(args.camera)))
+    from solids_mujoco import MujocoScenes  # only here: it needs mujoco and libosmesa6
 
-        mujoco = MujocoScenes(shapes, MOST, shadows=args.renderer == "mujoco-shadows")
-        draw, empty = mujoco, mujoco.table()
+    shadows = args.renderer == "mujoco-shadows"
+    mujoco = MujocoScenes(KINDS[args.kinds], MOST, shadows, args.camera)
+    data = composed(args, mujoco, mujoco.table())
+    mujoco.close()
+    return data
 
-    def some(n: int, seed: int, counts: tuple[int, ...], draw: Draw | None = draw) -> SolidScenes:
-        return scenes(shapes, n, seed, counts, draw=draw)
+
+def composed(args: Args, draw: Draw | None, empty: np.ndarray) -> Data:
+    """The scenes that a renderer draws (None: the model's), on its empty table."""
+
+    def some(n: int, seed: int, counts: tuple[int, ...]) -> SolidScenes:
+        return scenes(KINDS[args.kinds], n, seed, counts, args.camera, draw)
 
     test = {"": some(args.tested, TEST_SEED, (0, 1, 2, 3))}
     test |= {f"_{n}": some(args.tested, TEST_SEED + n, (n,)) for n in (4, MOST)}
-    data = Data(some(args.scenes, TRAIN_SEED, (0, 1, 2, 3)), test, empty)
-    if mujoco is not None:
-        mujoco.close()
-    return data
+    return Data(some(args.scenes, TRAIN_SEED, (0, 1, 2, 3)), test, empty)
 
 
 def one(args: Args, data: Data, seed: int) -> dict[str, float]:
     """Trains without labels and with them, reads and scores; draws the figure of the first seed."""
     shapes, empty = KINDS[args.kinds], jnp.asarray(data.table)
-    config = SolidsConfig(kinds=shapes)
+    config = SolidsConfig(kinds=shapes, camera=args.camera)
     schedule = Schedule(steps=args.steps, batch_size=args.batch_size, seed=seed)
     begin = time.perf_counter()
     guide = train(config, data.train.images, empty, schedule, progress)
@@ -109,7 +121,7 @@ def one(args: Args, data: Data, seed: int) -> dict[str, float]:
     row |= {f"twin_{name}": value for name, value in scored(twin, data, shapes).items()}
     if seed == 0:
         truth = data.test[""]
-        fig = figure(shapes, truth, read(guide, truth.images))
+        fig = figure(args, truth, read(guide, truth.images))
         fig.savefig(args.out / f"paper_three_d_{args.name}.png", dpi=80)
         images = jnp.asarray(data.train.images[: args.batch_size], float) / 255
         rows = compare_estimators(guide, images, args.draws)
@@ -145,12 +157,16 @@ def drawn(camera: Camera, shapes: tuple[Shape, ...], found: Read, i: int) -> np.
     return np.clip(over(image, jnp.stack(objects))[0] if objects else image[0], 0, 1)
 
 
-def figure(shapes: tuple[Shape, ...], truth: SolidScenes, found: Read, n: int = 8) -> Figure:
+def figure(args: Args, truth: SolidScenes, found: Read, n: int = 8) -> Figure:
     """Scenes, as they were read, and as they were read from another camera."""
-    fig = Figure(figsize=(n * 1.2, 3.8))
+    shapes, fig = KINDS[args.kinds], Figure(figsize=(n * 1.2, 3.8))
     axes = fig.subplots(3, n)
     for i in range(n):
-        rows = (truth.images[i], drawn(Camera(), shapes, found, i), drawn(ASIDE, shapes, found, i))
+        rows = (
+            truth.images[i],
+            drawn(args.camera, shapes, found, i),
+            drawn(ASIDE, shapes, found, i),
+        )
         for ax, image in zip(axes[:, i], rows, strict=True):
             ax.imshow(image)
             ax.set_axis_off()
@@ -162,6 +178,8 @@ def figure(shapes: tuple[Shape, ...], truth: SolidScenes, found: Read, n: int = 
 
 def main(args: Args) -> None:
     """Trains with each seed and prints a table, and one of the estimators."""
+    numbers = {name: n for name, n in dataclasses.asdict(args).items() if isinstance(n, int)}
+    at_least_1(**numbers)
     args.out.mkdir(parents=True, exist_ok=True)
     paths = {seed: args.out / f"{args.name}_{seed}.json" for seed in range(args.seeds)}
     todo = [seed for seed, path in paths.items() if not path.exists()]
@@ -175,7 +193,7 @@ def main(args: Args) -> None:
     mean = [f"{np.mean([row[name] for row in rows.values()]):.3g}" for name in names]
     print(common.table(["seed", *names], [*lines, ["mean", *mean]]))
     gradients = results(args.out / f"{args.name}_gradients.json")
-    head = ["variance", "difference", "seconds"]
+    head = ["variance", "component", "standard_error", "seconds"]
     lines = [[name, *(f"{row[key]:.3g}" for key in head)] for name, row in gradients.items()]
     print(common.table(["estimator", *head], lines))
 
@@ -186,4 +204,7 @@ def results(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    try:
+        main(tyro.cli(Args, description=__doc__))
+    except InputError as error:
+        raise SystemExit(str(error)) from None

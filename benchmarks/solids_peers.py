@@ -2,16 +2,12 @@
 of the gradient (Eslami et al., 2016, section 3.3: finite differences through the renderer, score
 functions for what is discrete)."""
 
-import functools
 import time
-from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 from numpyro import handlers
@@ -20,11 +16,11 @@ from numpyro.infer.elbo import ELBO
 from airjax.three_d.elbo import KindELBO
 from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig, SolidsModel, drawn
-from airjax.three_d.scenes import SolidScenes
+from airjax.three_d.scenes import SOFTNESS, SolidScenes
 from airjax.three_d.shapes import SYMMETRY
-from airjax.three_d.training import CHUNK, Schedule
+from airjax.three_d.training import Report, Schedule, minimised
 
-STEPS = (0.02, 0.02, 0.05)  # of the finite differences of x, y, angle
+STEPS = (0.005, 0.005, 0.015)  # of the finite differences of x, y, angle
 
 
 def log_q_of_truth(
@@ -66,41 +62,16 @@ def supervised(
     data: SolidScenes,
     background: Float[Array, "H W 3"],
     schedule: Schedule,
-    report: Callable[[int, float, SolidsGuide], Any] | None = None,
+    report: Report | None = None,
 ) -> SolidsGuide:
     """A guide of the same size, trained for as many steps on the labels of all scenes."""
-    keys = jax.random.split(jax.random.key(schedule.seed))
-    guide = SolidsGuide(config, background, key=keys[0])
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, schedule.learning_rate, min(100, schedule.steps // 10), schedule.steps
-    )
-    optimizer = optax.chain(optax.clip_by_global_norm(200.0), optax.adam(rate))
-    labelled = tuple(jnp.asarray(part) for part in data)
+    images, *labels = (jnp.asarray(part) for part in data)
 
-    def loss(network, key: Array) -> Float[Array, ""]:
-        rows = jax.random.randint(key, (schedule.batch_size,), 0, len(data.images))
-        images, *labels = (part[rows] for part in labelled)
-        trained = eqx.tree_at(lambda g: g.network, guide, network)
-        return -log_q_of_truth(trained, images.astype(float) / 255, *labels).sum()
+    def loss(guide: SolidsGuide, rows: Array, step: Array, key: Array) -> Float[Array, ""]:
+        batch = images[rows].astype(float) / 255
+        return -log_q_of_truth(guide, batch, *(part[rows] for part in labels)).sum()
 
-    @functools.partial(jax.jit, static_argnums=2)
-    def chunk(state, start: Int[Array, ""], n: int):
-        def body(state, i):
-            network, memory = state
-            value, slope = jax.value_and_grad(loss)(network, jax.random.fold_in(keys[1], i))
-            change, memory = optimizer.update(slope, memory)
-            return (optax.apply_updates(network, change), memory), value
-
-        return jax.lax.scan(body, state, start + jnp.arange(n))
-
-    state = guide.network, optimizer.init(eqx.filter(guide.network, eqx.is_array))
-    for start in range(0, schedule.steps, CHUNK):
-        n = min(CHUNK, schedule.steps - start)
-        state, losses = chunk(state, jnp.array(start), n)
-        guide = eqx.tree_at(lambda g: g.network, guide, state[0])
-        if report is not None:
-            report(start + n, float(losses.mean()) / schedule.batch_size, guide)
-    return guide
+    return minimised(loss, config, len(images), background, schedule, report)
 
 
 class NumericalModel(SolidsModel):
@@ -165,8 +136,8 @@ def compare_estimators(
     guide: SolidsGuide, images: Float[Array, "N H W 3"], draws: int, exploration: float = 0.05
 ) -> dict[str, dict[str, float]]:
     """Of three estimators of the ELBO's gradient by the guide's weights, on the same scenes: the
-    variance relative to the squared length of the mean gradient (of the first, whose mean is the
-    most certain), the share of the mean that differs from that one's, and seconds a draw."""
+    variance, relative to the squared length of the exact estimator's mean; the mean's component
+    along that one, in its length (1 without bias), with its standard error; and seconds a draw."""
     exact = SolidsModel(guide.config, guide.background)
     numerical = NumericalModel(guide.config, guide.background)
     estimators = {
@@ -174,32 +145,44 @@ def compare_estimators(
         "score functions and gradients": (SampledELBO(), exact),
         "score functions and finite differences (the paper's)": (SampledELBO(), numerical),
     }
-    rows, true = {}, None
-    for name, (estimator, model) in estimators.items():
-
-        @jax.jit
-        def gradient(key, estimator=estimator, model=model):
-            def loss(network):
-                parameters = {"guide$params": network}
-                return estimator.loss(key, parameters, model, guide, images, 0.015, exploration)
-
-            return ravel_pytree(jax.grad(loss)(guide.network))[0]
-
-        keys = jax.random.split(jax.random.key(1), draws)
-        gradient(keys[0]).block_until_ready()
-        begin = time.perf_counter()
-        samples = np.stack([np.asarray(gradient(key), np.float64) for key in keys])
-        seconds = (time.perf_counter() - begin) / draws
-        mean, variance = samples.mean(0), samples.var(0, ddof=1).sum()
-        true = mean if true is None else true
-        # of the difference of two means, what their own variance makes is taken off
-        noise = variance / draws + (rows[next(iter(rows))]["noise"] if rows else 0)
-        apart = max(0.0, np.square(mean - true).sum() - noise) if rows else 0.0
-        length = np.square(true).sum()
+    drawn = {
+        name: gradients(estimator, model, guide, images, draws, exploration)
+        for name, (estimator, model) in estimators.items()
+    }
+    mean = drawn["sums and gradients (ours)"][0].mean(0)
+    squared = np.square(mean).sum()
+    rows = {}
+    for name, (samples, seconds) in drawn.items():
+        along = samples @ mean / squared
         rows[name] = {
-            "variance": variance / length,
-            "difference": np.sqrt(apart / length),
+            "variance": samples.var(0, ddof=1).sum() / squared,
+            "component": along.mean(),
+            "standard_error": along.std(ddof=1) / np.sqrt(draws),
             "seconds": seconds,
-            "noise": variance / draws,
         }
     return rows
+
+
+def gradients(
+    estimator: ELBO,
+    model: SolidsModel,
+    guide: SolidsGuide,
+    images: Float[Array, "N H W 3"],
+    draws: int,
+    exploration: float,
+) -> tuple[Float[np.ndarray, "draws weights"], float]:
+    """Draws of the gradient of the negative ELBO by the guide's weights; seconds a draw."""
+
+    @jax.jit
+    def gradient(key: Array) -> Float[Array, " weights"]:
+        def loss(network):
+            parameters = {"guide$params": network}
+            return estimator.loss(key, parameters, model, guide, images, SOFTNESS, exploration)
+
+        return ravel_pytree(jax.grad(loss)(guide.network))[0]
+
+    keys = jax.random.split(jax.random.key(1), draws)
+    gradient(keys[0]).block_until_ready()
+    begin = time.perf_counter()
+    samples = np.stack([np.asarray(gradient(key), np.float64) for key in keys])
+    return samples, (time.perf_counter() - begin) / draws

@@ -65,6 +65,7 @@ def predict(
     from airjax.cli.predictions import Kept, write_predictions
     from airjax.cli.report import About
     from airjax.data.files import check_outside
+    from airjax.inference.infer import which_look
     from airjax.training.runs import unused
 
     at_least_1(num_paths=num_paths)
@@ -72,7 +73,9 @@ def predict(
     found = trained(run)
     seed = found.config.train.seed if seed is None else seed
     a_seed(seed)
-    air = AIR.of(*found.load(), num_paths, LOOKS[second_look], seed)
+    programs = found.load()
+    look = which_look(programs[1], LOOKS[second_look])
+    air = AIR.of(*programs, num_paths, look, seed)
     if not folder.exists():
         raise InputError("folder", "must be a folder of pictures, or a picture", folder)
     if out is None:
@@ -80,7 +83,8 @@ def predict(
         out = unused(FOUND, name)
     check_outside(out, folder)
     kept = Kept(threshold, min_size, max_size, exclude_edges)
-    flags = asdict(kept) | {"num_paths": num_paths, "second_look": second_look, "seed": seed}
+    looks = next(name for name, value in LOOKS.items() if value is look)
+    flags = asdict(kept) | {"num_paths": num_paths, "second_look": looks, "seed": seed}
     settings = {
         "Run": _of_run(found),
         "airjax predict": {"pictures": str(folder)} | _as_text(flags),

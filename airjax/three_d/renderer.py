@@ -105,32 +105,16 @@ def render(
         camera: that sees it.
         shape: of all objects.
         poses: x, y, and the angle about z in radians.
-        softness: scale of the sigmoid of the opacity, in units of length; it has no gradient.
+        softness: scale of the sigmoid of the opacity, in units of length.
     """
-    columns, rows = _window(camera, shape, jax.lax.stop_gradient(poses))
-    drawn = _drawn(camera, shape, poses, columns, rows, softness)
-    return _placed(drawn, columns, rows, camera.size)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _drawn(
-    camera: Camera,
-    shape: Shape,
-    poses: Float[Array, "N 3"],
-    columns: Float[Array, "N w"],
-    rows: Float[Array, "N w"],
-    softness: ArrayLike,
-) -> Float[Array, "N w w 4"]:
-    """The window of each object. Its derivative is the product with the Jacobian by x, y and angle,
-    from three directions: for a window of many pixels and three numbers, a backward pass through
-    the rays would take several times longer."""
+    centre = poses.at[:, 2].set(shape.height)
+    columns, rows = _window(camera, shape, jax.lax.stop_gradient(centre))
     n, w = columns.shape
     grid = (n, w, w)
     rays = camera.rays(
         jnp.broadcast_to(columns[:, None], grid).reshape(n, -1),
         jnp.broadcast_to(rows[:, :, None], grid).reshape(n, -1),
     )
-    centre = _centre(shape, poses)
     eye = tuple(p - c[:, None] for p, c in zip(camera.position, centre.T, strict=True))
     lamp = tuple(jnp.full((n, 1), component) for component in LIGHT)
     origin, rays, light = (
@@ -139,21 +123,7 @@ def _drawn(
     )
     opacity, shade = _shaded(shape, origin, rays, light, softness)
     drawn = jnp.stack([*(c * shade * opacity for c in shape.colour), opacity], axis=-1)
-    return drawn.reshape(n, w, w, 4)
-
-
-@_drawn.defjvp
-def _drawn_jvp(camera, shape, primals, tangents):
-    poses, *others = primals
-
-    def along(direction: Float[Array, " 3"]) -> tuple[Array, Array]:
-        def drawn(poses: Float[Array, "N 3"]) -> Float[Array, "N w w 4"]:
-            return _drawn.fun(camera, shape, poses, *others)
-
-        return jax.jvp(drawn, (poses,), (jnp.broadcast_to(direction, poses.shape),))
-
-    drawn, slopes = jax.vmap(along, out_axes=(None, 0))(jnp.eye(3, dtype=poses.dtype))
-    return drawn, jnp.einsum("inrck,ni->nrck", slopes, tangents[0])
+    return _placed(drawn.reshape(n, w, w, 4), columns, rows, camera.size)
 
 
 def over(
@@ -172,17 +142,12 @@ def table(camera: Camera) -> Float[Array, "H W 3"]:
     return jnp.where(on, jnp.array([0.55, 0.5, 0.45]), jnp.array([0.12, 0.12, 0.14]))
 
 
-def _centre(shape: Shape, poses: Float[Array, "N 3"]) -> Float[Array, "N 3"]:
-    """The origin of each object's own frame."""
-    return poses.at[:, 2].set(shape.height)
-
-
 def _window(
-    camera: Camera, shape: Shape, poses: Float[Array, "N 3"]
+    camera: Camera, shape: Shape, centre: Float[Array, "N 3"]
 ) -> tuple[Float[Array, "N w"], Float[Array, "N w"]]:
     """Columns and rows of the window around each object; some may be outside of the image."""
     w = camera.window(shape)
-    column, row, _ = camera.project(_centre(shape, poses))
+    column, row, _ = camera.project(centre)
     first = jnp.floor(jnp.stack([column, row]) - (w - 1) / 2 + 0.5)
     columns, rows = first[..., None] + jnp.arange(w, dtype=float)
     return columns, rows

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from numpyro import handlers
-from numpyro.infer import SVI
 from scipy.optimize import linear_sum_assignment
 
 from airjax.programs.elbo import log_count_probs
 from airjax.programs.guide import Site, all_on
+from airjax.programs.networks import MLP
 from airjax.three_d.elbo import KindELBO
 from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig, SolidsModel, pose_of
@@ -25,6 +25,8 @@ from airjax.three_d.shapes import SYMMETRY
 
 CHUNK = 100  # steps in one compiled loop
 NEAR = 0.25  # an object is found if it is not farther from the true one
+
+Report = Callable[[int, float, SolidsGuide], Any]  # of a step, its mean loss, and the guide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ def train(
     images: UInt8[np.ndarray, "N H W 3"],
     background: Float[Array, "H W 3"],
     schedule: Schedule | None = None,
-    report: Callable[[int, float, SolidsGuide], Any] | None = None,
+    report: Report | None = None,
 ) -> SolidsGuide:
     """A guide trained on images.
 
@@ -71,36 +73,67 @@ def train(
         report: called after each chunk with the step, the mean loss and the guide.
     """
     schedule = schedule or Schedule()
-    keys = jax.random.split(jax.random.key(schedule.seed))
-    guide = SolidsGuide(config, background, key=keys[0])
+    model, data = SolidsModel(config, background), jnp.asarray(images)
+
+    def loss(guide: SolidsGuide, rows: Array, step: Array, key: PRNGKeyArray) -> Any:
+        parameters: dict[str, Any] = {"guide$params": guide.network}
+        batch = data[rows].astype(float) / 255
+        return KindELBO().loss(key, parameters, model, guide, batch, *schedule.at(step))
+
+    return minimised(loss, config, len(data), background, schedule, report)
+
+
+def minimised(
+    loss: Callable[[SolidsGuide, Array, Array, PRNGKeyArray], Any],
+    config: SolidsConfig,
+    n: int,
+    background: Float[Array, "H W 3"],
+    schedule: Schedule,
+    report: Report | None = None,
+) -> SolidsGuide:
+    """A new guide, trained to minimise a loss.
+
+    Args:
+        loss: of a guide, rows of the data, the step, and a key; summed over the rows.
+        config: of the guide.
+        n: number of rows of the data.
+        background: the empty table.
+        schedule: of the training.
+        report: see `train`.
+    """
+    start_key, training_key = jax.random.split(jax.random.key(schedule.seed))
     rate = optax.warmup_cosine_decay_schedule(
         0.0, schedule.learning_rate, min(100, schedule.steps // 10), schedule.steps
     )
     optimizer = optax.chain(optax.clip_by_global_norm(200.0), optax.adam(rate))
-    svi = SVI(SolidsModel(config, background), guide, optimizer, KindELBO())
-    data = jnp.asarray(images)
+    guide = SolidsGuide(config, background, key=start_key)
 
-    def batch(step: Int[Array, ""]) -> tuple[Array, Array, Array]:
-        key = jax.random.fold_in(keys[1], step)
-        rows = jax.random.randint(key, (schedule.batch_size,), 0, len(data))
-        return (data[rows].astype(float) / 255, *schedule.at(step))
+    def with_network(network: MLP) -> SolidsGuide:
+        return eqx.tree_at(lambda g: g.network, guide, network)
+
+    def update(state: Any, step: Int[Array, ""]):
+        network, memory = state
+        rows_key, key = jax.random.split(jax.random.fold_in(training_key, step))
+        rows = jax.random.randint(rows_key, (schedule.batch_size,), 0, n)
+        value, gradient = jax.value_and_grad(
+            lambda network: loss(with_network(network), rows, step, key)
+        )(network)
+        change, memory = optimizer.update(gradient, memory)
+        return (optax.apply_updates(network, change), memory), value
 
     @functools.partial(jax.jit, static_argnums=2)
-    def chunk(state, start: Int[Array, ""], n: int):
-        def body(state, i):
-            return svi.update(state, *batch(start + i))
+    def chunk(state, start: Int[Array, ""], size: int):
+        return jax.lax.scan(update, state, start + jnp.arange(size))
 
-        return jax.lax.scan(body, state, jnp.arange(n))
-
-    state, trained = svi.init(keys[1], *batch(jnp.array(0))), guide
+    weights: Any = guide.network
+    state = weights, optimizer.init(weights)
     for start in range(0, schedule.steps, CHUNK):
-        n = min(CHUNK, schedule.steps - start)
-        state, losses = chunk(state, jnp.array(start), n)
-        network = svi.get_params(state)["guide$params"]
-        trained = eqx.tree_at(lambda g: g.network, guide, network)
+        size = min(CHUNK, schedule.steps - start)
+        state, losses = chunk(state, jnp.array(start), size)
         if report is not None:
-            report(start + n, float(losses.mean()) / schedule.batch_size, trained)
-    return trained
+            mean = float(losses.mean()) / schedule.batch_size
+            report(start + size, mean, with_network(state[0]))
+    return with_network(state[0])
 
 
 class Read(NamedTuple):
