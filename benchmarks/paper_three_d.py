@@ -8,6 +8,7 @@ seed whose result is in the folder is not run again.
 """
 
 import dataclasses
+import itertools
 import json
 import time
 from dataclasses import dataclass
@@ -23,15 +24,15 @@ from solids_peers import compare_estimators, supervised
 
 from airjax.checks import at_least_1
 from airjax.errors import InputError
+from airjax.three_d.files import save
 from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig
-from airjax.three_d.renderer import Camera, over, render, table
-from airjax.three_d.scenes import Draw, SolidScenes, scenes
+from airjax.three_d.renderer import ASIDE, Camera, table
+from airjax.three_d.scenes import Draw, SolidScenes, drawn, scenes
 from airjax.three_d.shapes import KINDS, Shape
 from airjax.three_d.training import Read, Schedule, read, score, train
 
 TRAIN_SEED, TEST_SEED = 1, 2
-ASIDE = Camera(position=(2.4, -1.6, 2.0), size=72)
 MOST = 5  # solids in a scene
 
 
@@ -119,6 +120,7 @@ def one(args: Args, data: Data, seed: int) -> dict[str, float]:
     twin = supervised(config, data.train, empty, schedule, progress)
     row["twin_seconds"] = time.perf_counter() - begin
     row |= {f"twin_{name}": value for name, value in scored(twin, data, shapes).items()}
+    save(guide, args.out / f"{args.name}_{seed}")
     if seed == 0:
         truth = data.test[""]
         fig = figure(args, truth, read(guide, truth.images))
@@ -145,31 +147,15 @@ def progress(step: int, loss: float, _: object) -> None:
     print(f"step {step}: {loss:.1f} nats", flush=True)
 
 
-def drawn(camera: Camera, shapes: tuple[Shape, ...], found: Read, i: int) -> np.ndarray:
-    """A scene as it was read, seen by a camera."""
-    kinds, poses = found.kinds[i, : found.counts[i]], found.poses[i, : found.counts[i]]
-    away = np.linalg.norm(np.pad(poses[:, :2], ((0, 0), (0, 1))) - camera.position, axis=1)
-    objects = [
-        render(camera, shapes[kinds[j]], jnp.asarray(poses[j : j + 1]), 0.015)
-        for j in np.argsort(-away)
-    ]
-    image = table(camera)[None]
-    return np.clip(over(image, jnp.stack(objects))[0] if objects else image[0], 0, 1)
-
-
 def figure(args: Args, truth: SolidScenes, found: Read, n: int = 8) -> Figure:
     """Scenes, as they were read, and as they were read from another camera."""
     shapes, fig = KINDS[args.kinds], Figure(figsize=(n * 1.2, 3.8))
+    first = Read(*(part[:n] for part in found))
+    rows = (truth.images[:n], drawn(args.camera, shapes, *first), drawn(ASIDE, shapes, *first))
     axes = fig.subplots(3, n)
-    for i in range(n):
-        rows = (
-            truth.images[i],
-            drawn(args.camera, shapes, found, i),
-            drawn(ASIDE, shapes, found, i),
-        )
-        for ax, image in zip(axes[:, i], rows, strict=True):
-            ax.imshow(image)
-            ax.set_axis_off()
+    for ax, image in zip(axes.flat, itertools.chain(*rows), strict=True):
+        ax.imshow(np.clip(image, 0, 1) if image.dtype != np.uint8 else image)
+        ax.set_axis_off()
     for ax, title in zip(axes[:, 0], ("image", "inferred", "from another side"), strict=True):
         ax.set_title(title, fontsize=8, loc="left")
     fig.tight_layout()

@@ -15,7 +15,7 @@ from numpyro.infer.elbo import ELBO
 
 from airjax.three_d.elbo import KindELBO
 from airjax.three_d.guide import SolidsGuide
-from airjax.three_d.model import SolidsConfig, SolidsModel, drawn
+from airjax.three_d.model import SolidsConfig, SolidsModel, drawn, pose_of
 from airjax.three_d.scenes import SOFTNESS, SolidScenes
 from airjax.three_d.shapes import SYMMETRY
 from airjax.three_d.training import Report, Schedule, minimised
@@ -38,18 +38,18 @@ def log_q_of_truth(
     def label(site: dict[str, Any]) -> Array | None:
         nonlocal nearest, done
         name, _, t = site["name"].rpartition("_")
+        if name == "place":
+            away = jnp.linalg.norm(poses[..., :2] - site["value"][:, None], axis=-1)
+            nearest = jnp.argmin(jnp.where(done, jnp.inf, away), axis=1)
+            done = done | jax.nn.one_hot(nearest, n, dtype=bool)
         if name == "z_pres":
             return (counts > int(t)).astype(float)
         if name == "z_what":
             return kinds[rows, nearest]
-        if name != "z_where":
-            return None
-        looked = site["fn"].base_dist.position.mean
-        away = jnp.linalg.norm(poses[..., :2] - looked[:, None], axis=-1)
-        nearest = jnp.argmin(jnp.where(done, jnp.inf, away), axis=1)
-        done = done | jax.nn.one_hot(nearest, n, dtype=bool)
-        x, y, angle = poses[rows, nearest].T
-        return jnp.stack([x, y, jnp.cos(SYMMETRY * angle), jnp.sin(SYMMETRY * angle)], axis=-1)
+        if name == "z_where":  # of all kinds the same; all but one are masked
+            of_kinds = (len(images), len(guide.config.kinds), 4)
+            return jnp.broadcast_to(_where(poses[rows, nearest])[:, None], of_kinds)
+        return None
 
     path = handlers.substitute(handlers.seed(guide, jax.random.key(0)), substitute_fn=label)
     trace = handlers.trace(path).get_trace(images)
@@ -89,17 +89,16 @@ class NumericalModel(SolidsModel):
             (pose,), (change,) = primals, tangents
             slope = 0.0
             for i, step in enumerate(STEPS):
-                ahead, behind = (images(pose.at[:, i].add(sign * step)) for sign in (1, -1))
-                slope += (ahead - behind) / (2 * step) * change[:, i, None, None, None, None]
+                ahead, behind = (images(pose.at[..., i].add(sign * step)) for sign in (1, -1))
+                slope += (ahead - behind) / (2 * step) * change[..., i, None, None, None]
             return images(pose), slope
 
-        turn = jnp.arctan2(z_where[:, 3], z_where[:, 2]) / SYMMETRY
-        return images(jnp.concatenate([z_where[:, :2], turn[:, None]], axis=-1))
+        return images(pose_of(z_where))
 
 
-def _where(pose: Float[Array, "N 3"]) -> Float[Array, "N 4"]:
-    turn = SYMMETRY * pose[:, 2:]
-    return jnp.concatenate([pose[:, :2], jnp.cos(turn), jnp.sin(turn)], axis=-1)
+def _where(pose: Float[Array, "*N 3"]) -> Float[Array, "*N 4"]:
+    turn = SYMMETRY * pose[..., 2:]
+    return jnp.concatenate([pose[..., :2], jnp.cos(turn), jnp.sin(turn)], axis=-1)
 
 
 class SampledELBO(ELBO):

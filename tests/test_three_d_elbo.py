@@ -2,6 +2,7 @@
 
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +34,8 @@ def replayed(model, q, images, count, kinds):
         if t < count:
             what = q[f"z_what_{t}"]["fn"].log_prob(values[f"z_what_{t}"])
             log_q = log_q + jnp.log(presence) + what
-            log_q = log_q + q[f"z_where_{t}"]["fn"].log_prob(values[f"z_where_{t}"])
+            of_kinds = q[f"z_where_{t}"]["fn"].base_dist.base_dist
+            log_q = log_q + of_kinds.log_prob(values[f"z_where_{t}"])[:, kinds[t]]
             weight = weight * presence * jnp.exp(what)
         elif t == count:
             log_q, weight = log_q + jnp.log1p(-presence), weight * (1 - presence)
@@ -44,7 +46,15 @@ def test_the_sum_is_that_of_all_combinations():
     background = table(CONFIG.camera)
     model = SolidsModel(CONFIG, background)
     guide = SolidsGuide(CONFIG, background, key=jax.random.key(0))
-    images = jax.random.uniform(jax.random.key(1), (3, 12, 12, 3))
+
+    # poses near to where the guide looks, and kinds that are not equally likely
+    def biased(b):
+        return (2 * b).at[1:4].set(jnp.array([1.0, 0.0, -1.0]))
+
+    guide = eqx.tree_at(lambda g: g.network.layers[-1].weight, guide, replace_fn=lambda w: 0.1 * w)
+    guide = eqx.tree_at(lambda g: g.network.layers[-1].bias, guide, replace_fn=biased)
+    images = jax.random.uniform(jax.random.key(1), (3, 12, 12, 3), maxval=0.2)
+    images = images.at[:, 1:4, 4:7].set(1.0).at[:, 8:11, 4:7].set(0.9)  # far away, and near
     key = jax.random.key(2)
     params = {"guide$params": guide.network}  # drawing them would use the key
     path = handlers.seed(handlers.substitute(guide, params), key)
@@ -55,5 +65,24 @@ def test_the_sum_is_that_of_all_combinations():
         for count in range(3)
         for kinds in itertools.product(range(3), repeat=count)
     ]
+    # of all combinations, the same object is the farther one
+    depths = [
+        CONFIG.camera.project(
+            jnp.pad(q[f"z_where_{t}"]["value"][..., :2], ((0, 0), (0, 0), (0, 1)))
+        )[2]
+        for t in range(2)
+    ]
+    nearer = depths[0][:, :, None] < depths[1][:, None, :]
+    assert (nearer == nearer[:, :1, :1]).all()
     exact = KindELBO().per_image(key, params, model, guide, images)
     np.testing.assert_allclose(exact, sum(terms), rtol=2e-5)
+
+    # at a temperature of 11, ten times more of the kinds' divergence from their uniform prior
+    apart, present = 0.0, 1.0
+    for t in range(2):
+        present = present * q[f"z_pres_{t}"]["fn"].probs
+        kinds = q[f"z_what_{t}"]["fn"].base_dist.probs
+        apart = apart + present * (kinds * jnp.log(3 * kinds)).sum(-1)
+    hot = KindELBO(11.0).per_image(key, params, model, guide, images)
+    assert (apart > 0.1).all()
+    np.testing.assert_allclose(exact - hot, 10 * apart, rtol=0.01)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from numpyro import handlers
 
 from airjax.programs import elbo
@@ -15,8 +15,19 @@ class KindELBO(elbo.CountELBO):
 
     On a path of the guide, kinds are independent, so the sum over the K^n combinations of n kinds
     follows from ``kinds_t = q(z_what_t)`` in the model (`airjax.three_d.model`), at the cost of n K
-    objects. Only the poses are random, and they are reparameterised.
+    objects. Only the poses are random, one for each kind, and they are reparameterised. (The order
+    in which objects hide each other is that of their mean positions; with all kinds of an object at
+    nearly one place, it is that of each combination.)
+
+    Args:
+        temperature: factor of the kinds' log p - log q; 1 is the ELBO. With a high one, all kinds
+            stay probable, and their poses are learned: the optimum is the posterior to the power of
+            1 / temperature (deterministic annealing; Ueda and Nakano, 1998).
     """
+
+    def __init__(self, temperature: ArrayLike = 1.0):
+        super().__init__()
+        self.temperature = temperature
 
     def per_image(
         self, rng_key: PRNGKeyArray, param_map: dict[str, Any], model, guide, *args, **kwargs
@@ -43,7 +54,8 @@ class KindELBO(elbo.CountELBO):
             names = [f"z_pres_{t}" for t in steps] + ["spread", "obs"]
             log_p.append(sum(_log_prob(trace[name]) for name in names))
         gains = [
-            _log_prob(full[f"z_where_{t}"]) - _log_prob(q[f"z_where_{t}"]) + _kind(full, probs, t)
+            (probs[t] * (_poses(full, t) - _poses(q, t))).sum(-1)
+            + self.temperature * _kind(full, probs[t], t)
             for t in steps
         ]
         first = jnp.tri(len(steps) + 1, len(steps), -1)  # row n: the first n steps
@@ -56,8 +68,13 @@ def _log_prob(site: dict[str, Any]) -> Float[Array, " N"]:
     return site["fn"].log_prob(site["value"])
 
 
-def _kind(p: dict[str, Any], probs: list[Float[Array, "N K"]], t: int) -> Float[Array, " N"]:
+def _poses(trace: dict[str, Any], t: int) -> Float[Array, "N K"]:
+    """log p of the pose of each kind."""
+    site = trace[f"z_where_{t}"]
+    return site["fn"].base_dist.base_dist.log_prob(site["value"])
+
+
+def _kind(p: dict[str, Any], probs: Float[Array, "N K"], t: int) -> Float[Array, " N"]:
     """The mean of log p - log q of z_what_t under q."""
     log_p = jnp.log(p[f"z_what_{t}"]["fn"].base_dist.probs)
-    log_q = jnp.log(jnp.maximum(probs[t], 1e-30))
-    return (probs[t] * (log_p - log_q)).sum(-1)
+    return (probs * (log_p - jnp.log(jnp.maximum(probs, 1e-30)))).sum(-1)

@@ -17,10 +17,12 @@ from numpyro.contrib.module import eqx_module
 
 from airjax.programs.guide import explored
 from airjax.programs.networks import MLP, positive
-from airjax.three_d.model import Pose, SolidsConfig, drawn
+from airjax.three_d.model import Pose, SolidsConfig, drawn, of_kind
 
 ATTENDED = 4  # radius in pixels of what a step looks at
-FARTHEST = 0.4  # largest distance of a position from the attended point of the table
+# largest distance of a position from the attended point of the table: the top of a high solid is
+# seen before a point that is farther away
+FARTHEST = 0.8
 HEIGHT = 0.2  # of that point above the table
 SHARP = 5.0  # scale of the concentration
 
@@ -37,8 +39,9 @@ class SolidsState(NamedTuple):
 class SolidsGuide(eqx.Module):
     """The guide, with its network.
 
-    Called as `airjax.three_d.model.SolidsModel`; with the sites ``z_pres_t``, ``z_where_t`` and
-    ``z_what_t``, masked as there, and the parameter ``guide$params``.
+    Called as `airjax.three_d.model.SolidsModel`; with the sites ``z_pres_t``, ``z_what_t`` and
+    ``z_where_t``, masked as there, the deterministic ``place_t`` [N, 2] (the point of the table
+    that is attended to), and the parameter ``guide$params``.
     """
 
     config: SolidsConfig = eqx.field(static=True)
@@ -48,13 +51,16 @@ class SolidsGuide(eqx.Module):
     def __init__(
         self, config: SolidsConfig, background: Float[Array, "H W 3"], *, key: PRNGKeyArray
     ):
-        outputs = 1 + len(config.kinds) + 2 + 2 + 2
-        sizes = (2 * 3 * config.window**2, *config.hidden, outputs)
+        k = len(config.kinds)
+        outputs = 1 + 7 * k  # presence, kinds; position, its scale, and the angle, of each kind
+        sizes = (2 * 3 * config.window**2 + 2, *config.hidden, outputs)
         self.config, self.background = config, background
         network = MLP(sizes, "relu", key=key)
         # positions are about 0.1 uncertain at first
         self.network = eqx.tree_at(
-            lambda m: m.layers[-1].bias, network, jnp.zeros(outputs).at[-4:-2].set(-2.0)
+            lambda m: m.layers[-1].bias,
+            network,
+            jnp.zeros(outputs).at[1 + 3 * k : 1 + 5 * k].set(-2.0),
         )
 
     def __call__(
@@ -68,8 +74,8 @@ class SolidsGuide(eqx.Module):
         Args:
             images: in [0, 1].
             softness: of the renderer.
-            exploration: epsilon, a probability: counts and kinds are drawn from q with the
-                probability 1 - epsilon, and uniformly otherwise.
+            exploration: epsilon, a probability: counts are drawn from q with the probability
+                1 - epsilon, and uniformly otherwise.
         """
         network = cast(MLP, eqx_module("guide", self.network))
         epsilon = jnp.asarray(exploration, float)
@@ -89,22 +95,26 @@ class SolidsGuide(eqx.Module):
         softness: ArrayLike,
         epsilon: Float[Array, ""],
     ) -> SolidsState:
-        """One step: presence, pose, kind."""
+        """One step: presence, kind, pose."""
         k, steps = len(self.config.kinds), self.config.model_steps
         seen, place = self.attend(foreground, last.residual)
-        a = network(seen)
+        numpyro.deterministic(f"place_{t}", place)
+        a = network(jnp.concatenate([seen, place], axis=-1))  # far objects are smaller
         p = jax.nn.sigmoid(a[:, 0])
         mixed, log_odds = explored(p, last.log_odds, t, steps)
         p_present = jnp.where(last.z_pres.astype(bool), mixed, 0)
         presence = numpyro.sample(f"z_pres_{t}", dist.Bernoulli(p_present))
         z_pres = jnp.asarray(presence, float)
 
-        loc = place + FARTHEST * jnp.tanh(a[:, 1 + k : 3 + k])
-        where = Pose(loc, positive(a[:, 3 + k : 5 + k]), SHARP * a[:, 5 + k :])
         present = z_pres.astype(bool)
-        z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", where.mask(present)))
-        kinds = (1 - epsilon) * jax.nn.softmax(a[:, 1 : 1 + k]) + epsilon / k
-        numpyro.sample(f"z_what_{t}", dist.CategoricalProbs(kinds).mask(present))
+        kinds = jax.nn.softmax(a[:, 1 : 1 + k])
+        what = dist.CategoricalProbs(kinds).mask(present)
+        z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what))
+
+        shift, scale, concentration = jnp.split(a[:, 1 + k :].reshape(-1, 3 * k, 2), 3, axis=1)
+        loc = place[:, None] + FARTHEST * jnp.tanh(shift)
+        where = Pose(loc, positive(scale), SHARP * concentration)
+        z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", of_kind(where, present, z_what)))
 
         fixed, kinds = jax.lax.stop_gradient((z_where, kinds))
         covered = jnp.einsum("nk,nkhw->nhw", kinds, drawn(self.config, fixed, softness)[..., 3])

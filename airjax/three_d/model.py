@@ -2,7 +2,9 @@
 
 The sites are those of `airjax.programs.model`, but z_what_t is the kind of an object, and z_where_t
 its pose: x, y, and the unit vector of ``SYMMETRY`` times its angle. (All shapes look the same after
-a quarter turn, so an image determines no more than this vector.)
+a quarter turn, so an image determines no more than this vector.) z_where_t has a row for each kind,
+of which all but that of z_what_t are masked: the guide then has a q(z_where_t | z_what_t) of each
+kind. With one pose for all kinds, that of the kind which fits first, no other kind would ever fit.
 
 The pixels' likelihood is Gaussian, so that its mean over the kinds of all objects is known. With
 independent kinds of probabilities w, and I the image,
@@ -21,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from numpyro.distributions import constraints
 
 from airjax.programs.model import geometric_like
@@ -86,18 +88,27 @@ class Pose(dist.Distribution):
         return jnp.concatenate([self.position.mean, self.turn.mean], axis=-1)
 
 
-def pose_of(z_where: Float[Array, "N 4"]) -> Float[Array, "N 3"]:
+def of_kind(where: Pose, present: Bool[Array, " N"], z_what: Int[Array, " N"]) -> dist.Distribution:
+    """Poses [N, K], all masked but that of the kind, if the object is present."""
+    here = jax.nn.one_hot(z_what, where.batch_shape[-1], dtype=bool) & present[:, None]
+    return where.mask(here).to_event(1)
+
+
+def pose_of(z_where: Float[Array, "*N 4"]) -> Float[Array, "*N 3"]:
     """x, y, angle in radians."""
-    angle = jnp.arctan2(z_where[:, 3], z_where[:, 2]) / SYMMETRY
-    return jnp.concatenate([z_where[:, :2], angle[:, None]], axis=-1)
+    angle = jnp.arctan2(z_where[..., 3:], z_where[..., 2:3]) / SYMMETRY
+    return jnp.concatenate([z_where[..., :2], angle], axis=-1)
 
 
 def drawn(
-    config: SolidsConfig, z_where: Float[Array, "N 4"], softness: ArrayLike
+    config: SolidsConfig, z_where: Float[Array, "N K 4"], softness: ArrayLike
 ) -> Float[Array, "N K H W 4"]:
-    """An object as each of the kinds."""
+    """An object as each of the kinds, in the pose of this kind."""
     poses = pose_of(z_where)
-    return jnp.stack([render(config.camera, s, poses, softness) for s in config.kinds], axis=1)
+    images = [
+        render(config.camera, shape, poses[:, k], softness) for k, shape in enumerate(config.kinds)
+    ]
+    return jnp.stack(images, axis=1)
 
 
 def moments(
@@ -132,7 +143,7 @@ class SolidsModel(eqx.Module):
     """The generative program.
 
     Called on images ``[N, H, W, 3]`` in [0, 1] it is a NumPyro program with the sites ``z_pres_t``
-    [N], ``z_where_t`` [N, 4], ``z_what_t`` [N], ``spread`` and ``obs``, and the deterministic
+    [N], ``z_what_t`` [N], ``z_where_t`` [N, K, 4], ``spread`` and ``obs``, and the deterministic
     ``kinds_t`` [N, K] and ``y_t`` (`moments` of the object). Sites of absent objects are masked.
 
     Attributes:
@@ -172,19 +183,22 @@ class SolidsModel(eqx.Module):
             pixels = dist.Normal(mean, config.pixel_sd).to_event(3)
             numpyro.sample("obs", pixels, obs=images)
 
-    def drawn(self, z_where: Float[Array, "N 4"], softness: ArrayLike) -> Float[Array, "N K H W 4"]:
+    def drawn(
+        self, z_where: Float[Array, "N K 4"], softness: ArrayLike
+    ) -> Float[Array, "N K H W 4"]:
         """An object as each of the kinds."""
         return drawn(self.config, z_where, softness)
 
     def object(self, t: int, present: Array, softness: ArrayLike):
-        """Draws pose and kind of one object: its moments, and its depth."""
+        """Draws kind and pose of one object: its moments, and its depth (that of the mean over the
+        kinds of its position)."""
         n, k = len(present), len(self.config.kinds)
-        where = Pose(jnp.zeros((n, 2)), POSITION_SD, jnp.zeros((n, 2)))
-        z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", where.mask(present)))
         what = dist.CategoricalProbs(jnp.full((n, k), 1 / k)).mask(present)
         z_what = jnp.asarray(numpyro.sample(f"z_what_{t}", what))
-        kinds = numpyro.deterministic(f"kinds_{t}", jax.nn.one_hot(z_what, k))
-        y = moments(self.drawn(z_where, softness), jnp.asarray(kinds))
-        on_table = jnp.pad(z_where[:, :2], ((0, 0), (0, 1)))
+        kinds = jnp.asarray(numpyro.deterministic(f"kinds_{t}", jax.nn.one_hot(z_what, k)))
+        where = Pose(jnp.zeros((n, k, 2)), POSITION_SD, jnp.zeros((n, k, 2)))
+        z_where = jnp.asarray(numpyro.sample(f"z_where_{t}", of_kind(where, present, z_what)))
+        y = moments(self.drawn(z_where, softness), kinds)
+        on_table = jnp.pad(jnp.einsum("nk,nkc->nc", kinds, z_where[..., :2]), ((0, 0), (0, 1)))
         depth = self.config.camera.project(on_table)[2]
         return jnp.asarray(numpyro.deterministic(f"y_{t}", y)), depth

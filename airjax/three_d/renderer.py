@@ -94,6 +94,9 @@ class Camera:
         return int(np.ceil(2.1 * self.focal * (shape.radius + REACH) / nearest)) + 1
 
 
+ASIDE = Camera(position=(2.4, -1.6, 2.0))  # for a look at a scene from another side
+
+
 # jitted: a training step calls it for each object and kind, but traces it once
 @partial(jax.jit, static_argnames=("camera", "shape"))
 def render(

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -60,7 +59,7 @@ def scenes(
     number = rng.choice(counts, n)
     kinds = rng.integers(0, len(shapes), (n, max(counts)))
     poses = np.stack([_poses(rng, max(counts)) for _ in range(n)]).astype(np.float32)
-    draw = draw or functools.partial(_drawn, camera, shapes)
+    draw = draw or functools.partial(drawn, camera, shapes)
     images = [
         draw(number[i : i + CHUNK], kinds[i : i + CHUNK], poses[i : i + CHUNK])
         for i in range(0, n, CHUNK)
@@ -83,13 +82,18 @@ def _poses(rng: np.random.Generator, n: int) -> Float[np.ndarray, "T 3"]:
             return np.concatenate([np.reshape(placed, (n, 2)), angles], axis=1)
 
 
-def _drawn(camera, shapes, counts, kinds, poses) -> np.ndarray:
-    """The images of some scenes, without noise."""
+def drawn(
+    camera: Camera,
+    shapes: tuple[Shape, ...],
+    counts: Int[np.ndarray, " N"],
+    kinds: Int[np.ndarray, "N T"],
+    poses: Float[np.ndarray, "N T 3"],
+) -> Float[np.ndarray, "N H W 3"]:
+    """Images in [0, 1] of scenes as a camera sees them, without noise."""
     objects = np.zeros((kinds.shape[1], len(counts), camera.size, camera.size, 4), np.float32)
     for i, shape in enumerate(shapes):
-        drawn = jax.jit(render, static_argnums=(0, 1))
         for t in range(kinds.shape[1]):
-            images = np.asarray(drawn(camera, shape, jnp.asarray(poses[:, t]), SOFTNESS))
+            images = np.asarray(render(camera, shape, jnp.asarray(poses[:, t]), SOFTNESS))
             here = (kinds[:, t] == i) & (counts > t)
             objects[t, here] = images[here]
     flat = np.concatenate([poses[..., :2], np.zeros_like(poses[..., :1])], axis=-1)

@@ -33,18 +33,24 @@ Report = Callable[[int, float, SolidsGuide], Any]  # of a step, its mean loss, a
 class Schedule:
     """Settings of a training.
 
+    A sphere fits every solid before the guide knows how a cube is turned: if kinds are learned from
+    the start, all others are excluded, and stay so. So the kinds' temperature falls slowly.
+
     Attributes:
         steps: of all.
         batch_size: scenes in a mini-batch.
         learning_rate: at its peak, after 100 steps; it falls along a cosine.
         softness: of the renderer, at first and at last; it is the last one from half-way on.
+        temperature: of the kinds (`airjax.three_d.elbo.KindELBO`) at first, in units of the ELBO's
+            nats; it is 1 from 0.8 of the steps on.
         seed: of networks, mini-batches and poses.
     """
 
     steps: int = 2000
     batch_size: int = 32
     learning_rate: float = 1.5e-3
-    softness: tuple[float, float] = (0.1, 0.015)
+    softness: tuple[float, float] = (0.05, 0.015)
+    temperature: float = 100.0
     seed: int = 0
 
     def at(self, step: Int[Array, ""]) -> tuple[Array, Array]:
@@ -54,6 +60,10 @@ class Schedule:
         softness = jnp.maximum(last, first * (1 - 2 * done))
         exploration = jnp.where(done < 0.8, jnp.maximum(0.05, 1 - done / 0.3), 0.0)
         return softness, exploration
+
+    def temperature_at(self, step: Int[Array, ""]) -> Array:
+        """The kinds' temperature at a step."""
+        return self.temperature ** jnp.maximum(0.0, 1 - step / (0.8 * self.steps))
 
 
 def train(
@@ -78,7 +88,8 @@ def train(
     def loss(guide: SolidsGuide, rows: Array, step: Array, key: PRNGKeyArray) -> Any:
         parameters: dict[str, Any] = {"guide$params": guide.network}
         batch = data[rows].astype(float) / 255
-        return KindELBO().loss(key, parameters, model, guide, batch, *schedule.at(step))
+        elbo = KindELBO(schedule.temperature_at(step))
+        return elbo.loss(key, parameters, model, guide, batch, *schedule.at(step))
 
     return minimised(loss, config, len(data), background, schedule, report)
 
@@ -159,7 +170,7 @@ def likeliest(site: Site) -> Array | None:
     if site["type"] != "sample" or site["name"].startswith("z_pres_"):
         return all_on(site)
     base = site["fn"].base_dist
-    return base.probs.argmax(-1) if site["name"].startswith("z_what_") else base.mean
+    return base.probs.argmax(-1) if site["name"].startswith("z_what_") else base.base_dist.mean
 
 
 @eqx.filter_jit
@@ -169,8 +180,9 @@ def _read(guide: SolidsGuide, images: UInt8[Array, "N H W 3"]) -> tuple[Array, A
     steps = range(guide.config.model_steps)
     p = jnp.stack([trace[f"z_pres_{t}"]["fn"].probs for t in steps])
     kinds = jnp.stack([trace[f"z_what_{t}"]["value"] for t in steps], axis=1)
-    poses = jnp.stack([pose_of(trace[f"z_where_{t}"]["value"]) for t in steps], axis=1)
-    return log_count_probs(p).argmax(0), kinds, poses
+    z_where = jnp.stack([trace[f"z_where_{t}"]["value"] for t in steps], axis=1)
+    of_kinds = jnp.take_along_axis(z_where, kinds[..., None, None], axis=2)[:, :, 0]
+    return log_count_probs(p).argmax(0), kinds, pose_of(of_kinds)
 
 
 def score(found: Read, truth: SolidScenes, turned: tuple[int, ...] = (0,)) -> dict[str, float]:
