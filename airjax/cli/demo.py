@@ -32,7 +32,7 @@ def demo(
     """Draw on a page in the browser and see what a trained model finds.
 
     Args:
-        run: Folder of the run; last is the newest one.
+        run: Folder of the run; last is the newest one. Or a guide of solids.
         host: Address to listen on; 0.0.0.0 lets other machines see the page.
         port: Port to listen on.
         train: If runs/ has no finished run, train the default one first, without asking.
@@ -45,8 +45,15 @@ def demo(
     from airjax.console import report
     from airjax.demo.exhibit import Exhibit
     from airjax.demo.server import check_address, serve
+    from airjax.three_d.files import is_solids
 
     check_address(host, port)
+    if run is not None and is_solids(run):
+        from airjax.demo.solids import SolidsExhibit
+
+        report(f"compiling the programs of {run}")
+        serve(SolidsExhibit.of(run), host, port)
+        return
     chosen = newest(train, data_dir) if run is None else trained(run)
     report(f"reading held-out images with {chosen.path}")
     serve(Exhibit.of(chosen, data_dir), host, port)

@@ -12,6 +12,7 @@ from typing import Any
 
 from airjax.console import console
 from airjax.demo.exhibit import Exhibit
+from airjax.demo.solids import SolidsExhibit
 from airjax.demo.uploads import MAX_BYTES
 from airjax.errors import InputError
 from airjax.interrupt import Interrupt
@@ -46,8 +47,8 @@ class OwnAddressOnly:
         await self.app(scope, receive, with_policy)
 
 
-def serve(exhibit: Exhibit, host: str, port: int | None) -> None:
-    """Serves the page of a run until the process is asked to stop (Ctrl-C).
+def serve(exhibit: Exhibit | SolidsExhibit, host: str, port: int | None) -> None:
+    """Serves the page until the process is asked to stop (Ctrl-C).
 
     Args:
         exhibit: content of the page.
@@ -61,7 +62,7 @@ def serve(exhibit: Exhibit, host: str, port: int | None) -> None:
 
 
 @contextmanager
-def running(exhibit: Exhibit, host: str, port: int | None) -> Iterator[str]:
+def running(exhibit: Exhibit | SolidsExhibit, host: str, port: int | None) -> Iterator[str]:
     """The page's address, while it is served."""
     with tempfile.TemporaryDirectory(prefix="airjax-demo-") as folder:
         # read when gradio is imported; uploads arrive in the folder

@@ -180,6 +180,12 @@ def dreamt(
     return _div("air-seen air-dream", picture(scene, boxes, "the decoded scene"), title, strip)
 
 
+def read_again(pictures: Sequence[str], rows: dict[str, str]) -> str:
+    """Pictures of a scene and of what was read, side by side, and the objects that were found."""
+    found = f"<h3>{_objects(len(rows))} found</h3>"
+    return _div("air-seen", _div("air-three", *pictures), found, facts(rows))
+
+
 def gallery(pictures: Sequence[Float[np.ndarray, "H W *C"]]) -> str:
     """Pictures in rows."""
     return _div("air-gallery", *(picture(one) for one in pictures))
