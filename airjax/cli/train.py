@@ -83,6 +83,14 @@ class Arguments:
     strict: Annotated[
         bool, arg(help="Stop at a picture that cannot be read, instead of leaving it out.")
     ] = False
+    devices: Annotated[
+        int | None,
+        arg(
+            metavar="INT",
+            help="Number of devices of this host that each mini-batch is divided between.",
+            help_behavior_hint="(default: as many as divide it evenly)",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,10 @@ def _train(flags: Any, base: Config, run: Any) -> None:
     from airjax.training.session import Session  # slow to import
 
     config = config_of(flags, base)
+    if flags.devices is not None:  # before any work
+        from airjax.training.devices import number_of
+
+        number_of(flags.devices, config.train.batch_size)
     for net in NETS:
         if not getattr(config.model, net):  # in Python, a linear layer; here, a flag without sizes
             raise InputError(net, "must be given at least one size")
@@ -150,7 +162,7 @@ def _train(flags: Any, base: Config, run: Any) -> None:
             if error.argument != "data" or flags.pictures is None:
                 raise
             raise InputError("PICTURES", error.rule, error.value) from None
-    signum = session.train(ends_process=True)
+    signum = session.train(ends_process=True, devices=flags.devices)
     if signum is not None:
         raise SystemExit(128 + signum)
     if session.run.collapsed is not None:

@@ -17,6 +17,7 @@ from airjax.precision import in_32_bits
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model
 from airjax.training.collapse import collapse
+from airjax.training.devices import Devices, number_of
 from airjax.training.health import remedy
 from airjax.training.trainer import Trainer, TrainState
 from airjax.training.whole_objects import crops_of_whole_objects, draft_steps
@@ -104,6 +105,7 @@ def train(
     each_row: bool = True,
     callback: Callable[[Row], bool | None] | None = None,
     ends_process: bool = False,
+    devices: int | None = None,
 ) -> Outcome:
     """Trains until all steps are taken, a signal arrives, or the callback ends it. A training that
     has collapsed starts again with another seed, as often as the settings allow.
@@ -119,11 +121,17 @@ def train(
             minute.
         callback: called with each row of metrics; ends the training by returning True.
         ends_process: whether a second signal ends the process at once.
+        devices: number of devices of this host (default: as many as divide mini-batches evenly).
+
+    Raises:
+        InputError: if there are not as many devices.
     """
+    used = Devices(number_of(devices, config.train.batch_size))
     with Interrupt(ends_process) as interrupt, in_32_bits():
         while True:
             draft = draft_steps(config, data.regions)
-            trainer = Trainer(config.restarted(record.restarts), data.images, draft=draft)
+            restarted = config.restarted(record.restarts)
+            trainer = Trainer(restarted, data.images, draft=draft, devices=used)
             progress = TrainingProgress(config.train, each_row)
             try:
                 with progress if show_progress else nullcontext() as bar:

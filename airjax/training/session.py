@@ -35,6 +35,7 @@ from airjax.errors import InputError
 from airjax.inference.infer import read, which_look
 from airjax.object_size import pixels
 from airjax.training import loop, tensorboard
+from airjax.training.devices import number_of
 from airjax.training.health import health, remedy
 from airjax.training.record import RunRecord
 from airjax.training.resolve import resolved
@@ -144,20 +145,23 @@ class Session:
             session.run.write("config.json", to_json(config))
         return session
 
-    def train(self, ends_process: bool = False) -> int | None:
+    def train(self, ends_process: bool = False, devices: int | None = None) -> int | None:
         """Trains from the newest checkpoint or from the start, then evaluates and draws.
 
         Args:
             ends_process: whether a second signal, see `airjax.interrupt`, ends the process at once.
+            devices: number of devices of this host that mini-batches are divided between (default:
+                as many as divide them evenly). A run may go on with another number.
 
         Returns:
             number of the signal that the training was stopped by, after a checkpoint of the last
             step taken; None where there was none.
 
         Raises:
-            InputError: if the data differ from those that the run was started with, or another
-                process is training in its folder.
+            InputError: if the data differ from those that the run was started with, another
+                process is training in its folder, or there are not as many devices.
         """
+        number = number_of(devices, self.run.config.train.batch_size)
         keep_programs()
         with self.run.locked():
             differences = self.run.check_environment()
@@ -165,21 +169,22 @@ class Session:
                 changed = ", ".join(differences)
                 report(f"the run was begun with {changed}: the last bits may differ from here on")
             if self.run.config.tries.seeds > 1:
-                return self._train_seeds(ends_process)
-            return self._train_once(ends_process)
+                return self._train_seeds(ends_process, number)
+            return self._train_once(ends_process, number)
 
-    def _train_once(self, ends_process: bool) -> int | None:
+    def _train_once(self, ends_process: bool, devices: int) -> int | None:
         run, config = self.run, self.run.config.train
         run.check_data(self.train_data, self.held_out)
         report(
             f"training on {len(self.train_data)} images of {self.train_data.name}, "
             f"{config.num_steps} steps of {config.batch_size}, seed {config.seed}; "
             f"{len(self.held_out)} images held out"
+            + (f"; on {devices} devices (--devices)" if devices > 1 else "")
         )
         watched = {"test": self.held_out, "train": self.train_data}
         outcome = loop.train(
             run.config, self.train_data, watched, RunRecord(run, self.held_out),
-            report=report, ends_process=ends_process,
+            report=report, ends_process=ends_process, devices=devices,
         )  # fmt: skip
         if outcome.is_complete:
             self._finish(outcome)
@@ -189,7 +194,7 @@ class Session:
             report(f"stopped at step {step}, everything is saved: {command}")
         return outcome.signum
 
-    def _train_seeds(self, ends_process: bool) -> int | None:
+    def _train_seeds(self, ends_process: bool, devices: int) -> int | None:
         """Trains each seed in a run of its own inside the run, and keeps the one with the best ELBO
         on held-out images; labels are not used."""
         run, tries, scores = self.run, self.run.config.tries, {}
@@ -200,7 +205,7 @@ class Session:
             one = replace(run.config, train=config, tries=TriesConfig(restarts=tries.restarts))
             part = Run.inside(run.path / f"seed_{seed}", one)
             if not part.is_finished:
-                signum = replace(self, run=part)._train_once(ends_process)
+                signum = replace(self, run=part)._train_once(ends_process, devices)
                 if signum is not None:
                     return signum
             scores[seed] = part.report() | {"restarts": len(part.restarts())}

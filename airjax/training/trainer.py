@@ -23,6 +23,7 @@ from airjax.programs.guide import Guide
 from airjax.programs.model import Model, presence_probs
 from airjax.programs.untrained import untrained
 from airjax.trace_cache import described, traced
+from airjax.training.devices import Devices
 from airjax.training.schedules import annealed, exploration, mean_params, optimizer
 
 LONGEST = 2.0  # seconds of steps that nothing can interrupt
@@ -69,6 +70,7 @@ class Trainer:
         elbo: the estimator (default: the config's).
         draft: steps after which the training begins anew with other images, see
             `airjax.training.whole_objects`; 0 if it does not.
+        devices: to train on.
     """
 
     def __init__(
@@ -77,9 +79,10 @@ class Trainer:
         images: UInt8[np.ndarray, "N H W *C"],
         elbo: ELBO | None = None,
         draft: int = 0,
+        devices: Devices | None = None,
     ):
-        self.config, self.draft = config, draft
-        self.images = jnp.asarray(images)
+        self.config, self.draft, self.devices = config, draft, devices or Devices()
+        self.images = self.devices.on_all(jnp.asarray(images))
         particles = config.estimator.particles
         elbo = elbo or ESTIMATORS[config.train.estimator](num_particles=particles)
         score = isinstance(elbo, ScoreELBO)
@@ -115,7 +118,7 @@ class Trainer:
     def use(self, images: UInt8[np.ndarray, "N H W *C"], most: int) -> None:
         """Trains on other images of the same shape from here on, with at most ``most`` steps of the
         programs; for programs whose networks do not depend on that (the guide attend)."""
-        self.images = jnp.asarray(images)
+        self.images = self.devices.on_all(jnp.asarray(images))
         steps = min(most, self.config.model.model_steps)
         few = dataclasses.replace(self.config.model, model_steps=steps)
         model = dataclasses.replace(self.model, config=few)
@@ -138,7 +141,7 @@ class Trainer:
         rows = jax.random.randint(key, (size,), 0, len(images))
         svi, loss = self.svi.update(
             state.svi._replace(rng_key=noise),
-            to_unit(images[rows]),
+            self.devices.divided(to_unit(images[rows])),
             z_pres_prior=self.prior(state.step, self.svi.model.config),
             exploration=exploration(self.config, state.step, self.draft),
         )
@@ -191,7 +194,9 @@ class Trainer:
         likelihood = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self.model.likelihood)]
         code = described(type(self)), described(self.svi.loss)
         draft = self.draft, self.svi.model.config.model_steps
-        chunk = traced(self.chunk, args, (state, True), *code, config, draft, likelihood)
+        chunk = self.chunk
+        if self.devices.number == 1:
+            chunk = traced(self.chunk, args, (state, True), *code, config, draft, likelihood)
         lowered = jax.jit(chunk).lower(*args)
         try:
             return lowered.compile(compiler_options=FEWER_COPIES)
@@ -206,6 +211,7 @@ class Trainer:
             config: of the programs (default: the run's, with the count prior of the state's step).
         """
         assert self.svi.constrain_fn is not None  # by `init`
+        state = self.devices.on_first(state)
         params = self.svi.constrain_fn(mean_params(state.svi.optim_state))
         if config is None:
             prior = float(annealed(self.config, state.step))
@@ -255,7 +261,7 @@ class Trainer:
         """
         train, progress = self.config.train, self.config.progress
         every = (progress.progress_every, progress.eval_every, progress.save_every)
-        begin = time.perf_counter()
+        begin, state = time.perf_counter(), self.devices.on_all(state)
         advance = Chunks(self, state)
         extra = {"compile_seconds": time.perf_counter() - begin}
         step = int(state.step)
@@ -267,7 +273,8 @@ class Trainer:
                 if begun is None:
                     yield state, None
                     return
-                state, advance = begun, Chunks(self, begun)
+                state = self.devices.on_all(begun)
+                advance = Chunks(self, state)
             end = self.draft if step < self.draft else train.num_steps
             end, first = min(end, *(next_multiple(step, n) for n in every)), step
             begin = time.perf_counter()
@@ -280,7 +287,8 @@ class Trainer:
             took = time.perf_counter() - begin
             seconds += took
             elbo = float(state.elbo_sum / state.elbo_steps)  # NaN if no step was finite
-            state = state._replace(elbo_sum=jnp.array(0.0), elbo_steps=jnp.array(0))
+            zeros = self.devices.on_all((jnp.array(0.0), jnp.array(0)))
+            state = state._replace(elbo_sum=zeros[0], elbo_steps=zeros[1])
             row = {"step": step, "seconds": seconds, "elbo": elbo}
             row |= {"skipped_steps": int(state.skipped_steps)}
             row |= {"images_per_second": (step - first) * train.batch_size / took} | extra
