@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import common
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -126,7 +127,11 @@ def one(args: Args, data: Data, seed: int) -> dict[str, float]:
         fig = figure(args, truth, read(guide, truth.images))
         fig.savefig(args.out / f"paper_three_d_{args.name}.png", dpi=80)
         images = jnp.asarray(data.train.images[: args.batch_size], float) / 255
-        rows = compare_estimators(guide, images, args.draws)
+        untrained = SolidsGuide(config, empty, key=jax.random.key(seed))
+        rows = {
+            name: compare_estimators(one, images, args.draws)
+            for name, one in (("before training", untrained), ("after it", guide))
+        }
         common.write(args.out / f"{args.name}_gradients.json", dataclasses.asdict(args), rows)
     return row
 
@@ -180,8 +185,12 @@ def main(args: Args) -> None:
     print(common.table(["seed", *names], [*lines, ["mean", *mean]]))
     gradients = results(args.out / f"{args.name}_gradients.json")
     head = ["variance", "component", "standard_error", "seconds"]
-    lines = [[name, *(f"{row[key]:.3g}" for key in head)] for name, row in gradients.items()]
-    print(common.table(["estimator", *head], lines))
+    lines = [
+        [when, name, *(f"{row[key]:.3g}" for key in head)]
+        for when, rows in gradients.items()
+        for name, row in rows.items()
+    ]
+    print(common.table(["guide", "estimator", *head], lines))
 
 
 def results(path: Path) -> dict[str, Any]:

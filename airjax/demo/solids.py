@@ -11,6 +11,7 @@ from airjax.three_d import files
 from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.renderer import ASIDE
 from airjax.three_d.scenes import NOISE, drawn, scenes
+from airjax.three_d.shapes import Box, Shape
 from airjax.three_d.training import read
 
 MOST = 5  # solids in a scene
@@ -70,10 +71,13 @@ class SolidsExhibit:
     def random(self, seed: int) -> OnTable:
         """A scene of three solids, and two more that are not in it yet."""
         one = scenes(self.guide.config.kinds, 1, seed, (MOST,), self.guide.config.camera)
-        angles = np.degrees(one.poses[0, :, 2:]) % TURN
-        rows = np.concatenate([one.poses[0, :, :2], angles], axis=1).round(2).tolist()
-        pairs = zip(one.kinds[0].tolist(), rows, strict=True)
-        return OnTable(3, tuple(Solid(kind, *row) for kind, row in pairs))
+        solids = tuple(
+            Solid(kind, round(x, 2), round(y, 2), round(np.degrees(angle) % TURN))
+            for kind, (x, y, angle) in zip(
+                one.kinds[0].tolist(), one.poses[0].tolist(), strict=True
+            )
+        )
+        return OnTable(3, solids)
 
     def shown(self, scene: OnTable) -> str:
         """The scene, what was read, and the same from another side, as HTML."""
@@ -88,9 +92,13 @@ class SolidsExhibit:
         ]
         titles = ("the scene", "as it was read", "as it was read, from another side")
         pictures = zip((pixels[0] / 255, *again), titles, strict=True)
-        rows = {}
-        for i in range(found.counts[0]):
-            x, y, angle = found.poses[0, i].tolist()
-            where = f"x {x:.2f}, y {y:.2f}, turned by {np.degrees(angle) % TURN:.0f} degrees"
-            rows[f"{i + 1}: {shapes[found.kinds[0, i]].name}"] = where
+        there = [shapes[kind] for kind in found.kinds[0, : found.counts[0]]]
+        poses = found.poses[0].tolist()
+        rows = {f"{i + 1}: {s.name}": _place(s, *poses[i]) for i, s in enumerate(there)}
         return views.read_again([views.picture(p, None, t) for p, t in pictures], rows)
+
+
+def _place(shape: Shape, x: float, y: float, angle: float) -> str:
+    """Where a solid is; how it is turned, if that is seen."""
+    turned = f", turned by {np.degrees(angle) % TURN:.0f} degrees"
+    return f"x {x:.2f}, y {y:.2f}{turned if isinstance(shape, Box) else ''}"
