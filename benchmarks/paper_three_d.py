@@ -128,10 +128,8 @@ def one(args: Args, data: Data, seed: int) -> dict[str, float]:
         fig.savefig(args.out / f"paper_three_d_{args.name}.png", dpi=80)
         images = jnp.asarray(data.train.images[: args.batch_size], float) / 255
         untrained = SolidsGuide(config, empty, key=jax.random.key(seed))
-        rows = {
-            name: compare_estimators(one, images, args.draws)
-            for name, one in (("before training", untrained), ("after it", guide))
-        }
+        both = {"before training": untrained, "after it": guide}
+        rows = compare_estimators(both, images, args.draws)
         common.write(args.out / f"{args.name}_gradients.json", dataclasses.asdict(args), rows)
     return row
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from numpyro import handlers
 from numpyro.infer.elbo import ELBO
 
+from airjax.programs.networks import MLP
 from airjax.three_d.elbo import KindELBO
 from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig, SolidsModel, drawn, pose_of
@@ -132,11 +133,16 @@ def _sampled(trace: dict[str, Any]) -> dict[str, Any]:
 
 
 def compare_estimators(
-    guide: SolidsGuide, images: Float[Array, "N H W 3"], draws: int, exploration: float = 0.05
-) -> dict[str, dict[str, float]]:
-    """Of three estimators of the ELBO's gradient by the guide's weights, on the same scenes: the
-    variance, relative to the squared length of the exact estimator's mean; the mean's component
-    along that one, in its length (1 without bias), with its standard error; and seconds a draw."""
+    guides: dict[str, SolidsGuide],
+    images: Float[Array, "N H W 3"],
+    draws: int,
+    exploration: float = 0.05,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Of each guide, and of three estimators of the ELBO's gradient by its weights, on the same
+    scenes: the variance, relative to the squared length of the exact estimator's mean; the mean's
+    component along that one, in its length (1 without bias), with its standard error; and seconds
+    a draw. All guides have the same settings."""
+    guide = next(iter(guides.values()))
     exact = SolidsModel(guide.config, guide.background)
     numerical = NumericalModel(guide.config, guide.background)
     estimators = {
@@ -145,43 +151,47 @@ def compare_estimators(
         "score functions and finite differences (the paper's)": (SampledELBO(), numerical),
     }
     drawn = {
-        name: gradients(estimator, model, guide, images, draws, exploration)
+        name: gradients(estimator, model, list(guides.values()), images, draws, exploration)
         for name, (estimator, model) in estimators.items()
     }
-    mean = drawn["sums and gradients (ours)"][0].mean(0)
-    squared = np.square(mean).sum()
-    rows = {}
-    for name, (samples, seconds) in drawn.items():
-        along = samples @ mean / squared
-        rows[name] = {
-            "variance": samples.var(0, ddof=1).sum() / squared,
-            "component": along.mean(),
-            "standard_error": along.std(ddof=1) / np.sqrt(draws),
-            "seconds": seconds,
-        }
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for i, when in enumerate(guides):
+        mean = drawn["sums and gradients (ours)"][i][0].mean(0)
+        squared, rows[when] = np.square(mean).sum(), {}
+        for name, found in drawn.items():
+            samples, seconds = found[i]
+            along = samples @ mean / squared
+            rows[when][name] = {
+                "variance": samples.var(0, ddof=1).sum() / squared,
+                "component": along.mean(),
+                "standard_error": along.std(ddof=1) / np.sqrt(draws),
+                "seconds": seconds,
+            }
     return rows
 
 
 def gradients(
     estimator: ELBO,
     model: SolidsModel,
-    guide: SolidsGuide,
+    guides: list[SolidsGuide],
     images: Float[Array, "N H W 3"],
     draws: int,
     exploration: float,
-) -> tuple[Float[np.ndarray, "draws weights"], float]:
-    """Draws of the gradient of the negative ELBO by the guide's weights; seconds a draw."""
+) -> list[tuple[Float[np.ndarray, "draws weights"], float]]:
+    """Of each guide, draws of the gradient of the negative ELBO by its weights; seconds a draw."""
 
     @jax.jit
-    def gradient(key: Array) -> Float[Array, " weights"]:
+    def gradient(network: MLP, key: Array) -> Float[Array, " weights"]:
         def loss(network):
             parameters = {"guide$params": network}
-            return estimator.loss(key, parameters, model, guide, images, SOFTNESS, exploration)
+            return estimator.loss(key, parameters, model, guides[0], images, SOFTNESS, exploration)
 
-        return ravel_pytree(jax.grad(loss)(guide.network))[0]
+        return ravel_pytree(jax.grad(loss)(network))[0]
 
-    keys = jax.random.split(jax.random.key(1), draws)
-    gradient(keys[0]).block_until_ready()
-    begin = time.perf_counter()
-    samples = np.stack([np.asarray(gradient(key), np.float64) for key in keys])
-    return samples, (time.perf_counter() - begin) / draws
+    keys, found = jax.random.split(jax.random.key(1), draws), []
+    gradient(guides[0].network, keys[0]).block_until_ready()
+    for guide in guides:
+        begin = time.perf_counter()
+        samples = [np.asarray(gradient(guide.network, key), np.float64) for key in keys]
+        found.append((np.stack(samples), (time.perf_counter() - begin) / draws))
+    return found

@@ -71,11 +71,11 @@ def test_the_twin_is_asked_for_each_object_once(peers, some):
 def test_estimators_have_one_mean_and_score_functions_a_larger_variance(peers, some):
     guide = SolidsGuide(CONFIG, table(CAMERA), key=jax.random.key(0))
     images = jnp.asarray(some.images[:8], float) / 255
-    rows = peers.compare_estimators(guide, images, 1000)
-    exact, *others = rows.values()
+    rows = peers.compare_estimators({"untrained": guide}, images, 500)
+    exact, *others = rows["untrained"].values()
     assert exact["component"] == pytest.approx(1)
     for row in others:
-        assert abs(row["component"] - 1) < 4 * row["standard_error"] < 0.4
+        assert abs(row["component"] - 1) < 4 * row["standard_error"] < 0.6
         assert row["variance"] > exact["variance"]
 
 
@@ -85,7 +85,7 @@ def test_finite_differences_agree_with_gradients(peers, some, monkeypatch):
     guide = SolidsGuide(CONFIG, table(CAMERA), key=jax.random.key(0))
     images = jnp.asarray(some.images[:8], float) / 255
     ours, numerical = (
-        peers.gradients(KindELBO(), model(CONFIG, table(CAMERA)), guide, images, 4, 0.05)[0]
+        peers.gradients(KindELBO(), model(CONFIG, table(CAMERA)), [guide], images, 4, 0.05)[0][0]
         for model in (SolidsModel, peers.NumericalModel)
     )
     assert np.linalg.norm(ours - numerical) < 0.05 * np.linalg.norm(ours)
