@@ -25,7 +25,7 @@ from solids_peers import compare_estimators, supervised
 
 from airjax.checks import at_least_1
 from airjax.errors import InputError
-from airjax.three_d.files import save
+from airjax.three_d.files import is_solids, save
 from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig
 from airjax.three_d.renderer import ASIDE, Camera, table
@@ -121,7 +121,9 @@ def one(args: Args, data: Data, seed: int) -> dict[str, float]:
     twin = supervised(config, data.train, empty, schedule, progress)
     row["twin_seconds"] = time.perf_counter() - begin
     row |= {f"twin_{name}": value for name, value in scored(twin, data, shapes).items()}
-    save(guide, args.out / f"{args.name}_{seed}")
+    folder = args.out / f"{args.name}_{seed}"
+    if not is_solids(folder):  # the same one, if this seed was interrupted
+        save(guide, folder)
     if seed == 0:
         truth = data.test[""]
         fig = figure(args, truth, read(guide, truth.images))

@@ -56,7 +56,7 @@ print(json.dumps(results))
 
 @pytest.mark.slow
 def test_devices_change_a_training_by_rounding_alone(tmp_path):
-    """From the same seed, also if a run goes on with another number of devices."""
+    """The seed is the same. Two runs are stopped and resumed with another number of devices."""
     here = os.path.dirname(__file__)
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": here}
     done = subprocess.run(

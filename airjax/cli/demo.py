@@ -32,7 +32,7 @@ def demo(
     """Draw on a page in the browser and see what a trained model finds.
 
     Args:
-        run: Folder of the run; last is the newest one. Or a guide of solids.
+        run: Folder of the run, or of a guide of solids; last is the newest run.
         host: Address to listen on; 0.0.0.0 lets other machines see the page.
         port: Port to listen on.
         train: If runs/ has no finished run, train the default one first, without asking.

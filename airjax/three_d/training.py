@@ -41,8 +41,8 @@ class Schedule:
         batch_size: scenes in a mini-batch.
         learning_rate: at its peak, after 100 steps; it falls along a cosine.
         softness: of the renderer, at first and at last; it is the last one from half-way on.
-        temperature: of the kinds (`airjax.three_d.elbo.KindELBO`) at first, in units of the ELBO's
-            nats; it is 1 from 0.8 of the steps on.
+        temperature: of the kinds (`airjax.three_d.elbo.KindELBO`) at first; it is 1 from 0.8 of
+            the steps on.
         seed: of networks, mini-batches and poses.
     """
 
