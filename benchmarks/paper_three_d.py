@@ -154,6 +154,7 @@ def progress(step: int, loss: float, _: object) -> None:
 
 def figure(args: Args, truth: SolidScenes, found: Read, n: int = 8) -> Figure:
     """Scenes, as they were read, and as they were read from another camera."""
+    n = min(n, len(truth.images))
     shapes, fig = KINDS[args.kinds], Figure(figsize=(n * 1.2, 3.8))
     first = Read(*(part[:n] for part in found))
     rows = (truth.images[:n], drawn(args.camera, shapes, *first), drawn(ASIDE, shapes, *first))
