@@ -21,3 +21,6 @@ class InputError(ValueError):
         """The line, with another spelling of the argument (for example its flag)."""
         got = "" if self.value is None else f", got {self.value}"
         return f"{argument} {self.rule}{got}"
+
+    def __reduce__(self):
+        return type(self), (self.argument, self.rule, self.value)

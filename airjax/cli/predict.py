@@ -1,7 +1,6 @@
 """The command ``airjax predict``."""
 
 import math
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,24 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from airjax.checks import a_seed, at_least_1
-from airjax.cli.runs import LOOKS, RunPath, SecondLook, trained
+from airjax.cli.runs import RunPath, SecondLook, trained
 from airjax.errors import InputError
 
 if TYPE_CHECKING:
     from airjax.cli.predictions import Summary
+    from airjax.prediction.predictor import Kept
     from airjax.training.runs import Run
 
+Engine = Literal["local", "ray"]
 Format = Literal["csv", "parquet", "json", "coco", "masks", "rois", "geojson"]
-FOUND = Path("found")  # folder of results unless another one is given
 
 
 def predict(
     run: RunPath,
-    folder: Annotated[Positional[Path], arg(metavar="PICTURES")],
+    folder: Annotated[Positional[str], arg(metavar="PICTURES")],
     out: Annotated[
-        Path | None, arg(metavar="PATH", help_behavior_hint="(default: found/<pictures>-<time>)")
+        str | None, arg(metavar="PATH", help_behavior_hint="(default: found/<pictures>-<time>)")
     ] = None,
-    format: tuple[Format, ...] = ("csv",),
+    format: Annotated[
+        tuple[Format, ...], arg(help_behavior_hint="(default: csv; with --engine ray, parquet)")
+    ] = (),
+    engine: Engine = "local",
     draw: bool = False,
     threshold: float = 0.0,
     min_size: float = 0.0,
@@ -43,11 +46,15 @@ def predict(
 
     Args:
         run: Folder of the run whose model is used; last is the newest one.
-        folder: Folder of pictures (and folders below it), or one picture.
-        out: Folder for the results, a new one, outside of the folder of pictures.
+        folder: Folder of pictures (and folders below it), or one picture; with --engine ray also a
+            URL, such as s3://bucket/folder.
+        out: Folder for the results, a new one, outside of the folder of pictures. With --engine ray
+            also a URL, or the results of an interrupted reading, which then goes on.
         format: One or several. csv and parquet are tables of objects and of counts; json is
             everything; coco is detection results and the list of images that they belong to; masks
             are label images; rois are zips for Fiji's ROI manager; geojson is for QuPath.
+        engine: local is this process. ray reads millions of pictures in parts, on all cores and
+            GPUs of this machine or of the Ray cluster at RAY_ADDRESS; tables only.
         draw: Also draw each picture with the boxes of its objects, and a contact sheet.
         threshold: Leave out objects with a lower score.
         min_size: Leave out objects whose larger side is smaller, in pixels.
@@ -61,38 +68,67 @@ def predict(
             none. In pictures of any size, each object is compared with two anyway.
         seed: Of the guide's samples.
     """
-    from airjax.air import AIR
-    from airjax.cli.predictions import Kept, write_predictions
-    from airjax.cli.report import About
-    from airjax.data.files import check_outside
-    from airjax.inference.infer import which_look
-    from airjax.training.runs import unused
+    from airjax.prediction.predictor import Kept
 
     at_least_1(num_paths=num_paths)
     _check_kept(threshold, min_size, max_size)
     found = trained(run)
     seed = found.config.train.seed if seed is None else seed
     a_seed(seed)
-    programs = found.load()
-    look = which_look(programs[1], LOOKS[second_look])
-    air = AIR.of(*programs, num_paths, look, seed)
-    if not folder.exists():
+    kept, how = Kept(threshold, min_size, max_size, exclude_edges), (num_paths, second_look, seed)
+    if engine == "ray":
+        from airjax.cli.predict_on_ray import predict_on_ray
+
+        _check_tables_only(format, draw, strict)
+        predict_on_ray(found, folder, out, kept, how)
+    else:
+        _predict_here(found, folder, out, kept, how, format or ("csv",), draw, strict)
+
+
+def _predict_here(
+    run: "Run",
+    folder: str,
+    out: str | None,
+    kept: "Kept",
+    how: tuple[int, str, int],
+    formats: tuple[str, ...],
+    draw: bool,
+    strict: bool,
+) -> None:
+    from airjax.cli.predictions import air_of, new_results, write_predictions
+    from airjax.cli.report import About
+    from airjax.data.files import check_outside
+    from airjax.prediction.places import is_url
+
+    for name, place in (("folder", folder), ("out", out or "")):
+        if is_url(place):
+            raise InputError(name, "must be a path; a URL needs --engine ray", place)
+    path = Path(folder)
+    if not path.exists():
         raise InputError("folder", "must be a folder of pictures, or a picture", folder)
-    if out is None:
-        name = f"{folder.resolve().stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-        out = unused(FOUND, name)
-    check_outside(out, folder)
-    kept = Kept(threshold, min_size, max_size, exclude_edges)
-    looks = next(name for name, value in LOOKS.items() if value is look)
-    flags = asdict(kept) | {"num_paths": num_paths, "second_look": looks, "seed": seed}
-    settings = {
-        "Run": _of_run(found),
-        "airjax predict": {"pictures": str(folder)} | _as_text(flags),
-    }
-    about = About(folder.resolve().name, found.path.resolve().name, _doubts(found), settings)
-    pictures = found.config.pictures
-    summary = write_predictions(air, folder, pictures, out, about, format, draw, strict, kept)
+    to = new_results(folder) if out is None else Path(out)
+    check_outside(to, path)
+    air, flags = air_of(run, *how)
+    given = _as_text(asdict(kept) | flags)
+    settings = {"Run": _of_run(run), "airjax predict": {"pictures": folder} | given}
+    about = About(path.resolve().name, run.path.resolve().name, _doubts(run), settings)
+    pictures = run.config.pictures
+    summary = write_predictions(air, path, pictures, to, about, formats, draw, strict, kept)
     _tell(summary, strict, kept.flags())
+
+
+def _check_tables_only(formats: tuple[str, ...], draw: bool, strict: bool) -> None:
+    """Checks the flags that do not go with an engine.
+
+    Raises:
+        InputError: if one of them was given.
+    """
+    for format in formats:
+        if format != "parquet":
+            raise InputError("format", "must be parquet with --engine ray", format)
+    for name, given in (("draw", draw), ("strict", strict)):
+        if given:
+            raise InputError(name, "must be left out with --engine ray")
 
 
 def _check_kept(threshold: float, min_size: float, max_size: float) -> None:

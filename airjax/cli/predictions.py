@@ -1,31 +1,35 @@
 """Reads the pictures of a folder with a model, and writes what it finds to a new folder."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from airjax import storage
 from airjax.air import AIR
 from airjax.cli.report import About, Report
+from airjax.cli.runs import LOOKS
 from airjax.console import Decision, tracked
 from airjax.data.decode import Broken
 from airjax.data.files import picture_files
-from airjax.data.folder import ReadImage, for_these, read_images
-from airjax.data.signal import channel
+from airjax.data.folder import ReadImage, for_these
 from airjax.errors import InputError
 from airjax.inference import plots
-from airjax.inference.regions import Region, in_file, regions
-from airjax.inference.results import Objects, poisson_binomial
-from airjax.inference.writers import WRITERS, Picture
+from airjax.inference.infer import which_look
+from airjax.inference.results import Objects
+from airjax.inference.writers import WRITERS
 from airjax.picture_config import PictureConfig
+from airjax.prediction.predictor import KEPT, Found, Kept, Predictor
+from airjax.training.runs import Run, unused
 
+FOUND = Path("found")  # folder of results unless another one is given
 SHEET = 50  # pictures on a contact sheet
 ZOOM, LARGE = 4, 1000  # drawings are enlarged at most this much, and to this many pixels
-AHEAD = 64  # pictures in memory
 
 
 @dataclass
@@ -53,55 +57,19 @@ class Summary:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Which of the objects that were found are written.
-
-    Attributes:
-        threshold: least score.
-        min_size: least larger side in pixels of the file.
-        max_size: largest larger side.
-        exclude_edges: leave out objects that touch the border of the picture.
-    """
-
-    threshold: float = 0.0
-    min_size: float = 0.0
-    max_size: float = float("inf")
-    exclude_edges: bool = False
-
-    def which(self, objects: Objects, found: list[Region]) -> np.ndarray:
-        """Whether each object is kept: its score, its box in pixels of the file, its region."""
-        boxes = objects.tight_boxes
-        sides = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0.0)
-        at_edge = np.array([region.at_edge for region in found], bool)
-        return (
-            (objects.scores >= self.threshold)
-            & (sides >= self.min_size)
-            & (sides <= self.max_size)
-            & ~(at_edge & self.exclude_edges)
-        )
-
-    def flags(self) -> str:
-        """The flags that leave objects out."""
-        given = [
-            f"--{f.name.replace('_', '-')}" + ("" if value is True else f" {value:g}")
-            for f in fields(self)
-            if (value := getattr(self, f.name)) != f.default
-        ]
-        return " ".join(given)
+def air_of(run: Run, num_paths: int, second_look: str, seed: int) -> tuple[AIR, dict[str, Any]]:
+    """The model of a run, and the flags that it reads with; ``second_look`` is a key of `LOOKS`."""
+    programs = run.load()
+    look = which_look(programs[1], LOOKS[second_look])
+    name = next(name for name, value in LOOKS.items() if value is look)
+    flags = {"num_paths": num_paths, "second_look": name, "seed": seed}
+    return AIR.of(*programs, num_paths, look, seed), flags
 
 
-KEPT = Kept()  # all objects
-
-
-def only(objects: Objects, kept: np.ndarray) -> Objects:
-    """Some of the objects. If they are not all, the distribution of their number is that of
-    independent objects with their scores."""
-    if kept.all():
-        return objects
-    names = Objects._fields[:-1]
-    chosen = objects._replace(**{name: getattr(objects, name)[kept] for name in names})
-    return chosen._replace(count_probs=poisson_binomial(chosen.scores))
+def new_results(pictures: str) -> Path:
+    """A new folder for the results of pictures at a path or URL."""
+    stem = Path(os.path.abspath(pictures)).stem or "pictures"
+    return unused(FOUND, f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def write_predictions(
@@ -140,12 +108,11 @@ def write_predictions(
     summary.passed_over = found.report()
     seen = for_these(found.files, settings, air.model.config.channels)
     summary.decisions = seen.decisions
-    images = _images(air, found.files, seen.pictures, strict, summary)
-    read = tracked(found_in(air, images, bool(settings.crop)), "reading", len(found.files))
+    predictor = Predictor(air, seen.pictures, kept)
     root = folder if folder.is_dir() else folder.parent
-    name = seen.pictures.channel
-    pictures = (_picture(air, each, objects, root, name, kept, summary) for each, objects in read)
-    page = Report(about.with_pictures(seen.pictures), name)
+    images = _images(predictor, found.files, strict, summary)
+    pictures = tracked(predictor.each(images, root), "reading", len(found.files))
+    page = Report(about.with_pictures(seen.pictures), seen.pictures.channel)
     try:
         with storage.new_folder(out) as temporary:
             _write(pictures, temporary, formats, draw, page, summary)
@@ -157,27 +124,6 @@ def write_predictions(
     return summary
 
 
-def _picture(
-    air: AIR,
-    read: ReadImage,
-    objects: Objects,
-    root: Path,
-    name: str,
-    kept: Kept,
-    summary: Summary,
-) -> tuple[Picture, ReadImage, Objects]:
-    """What is written of a picture, its image, and the objects in pixels of the image."""
-    found = regions(air.model, objects, read.placement, channel(read.frame, name))
-    in_pixels = in_file(objects, read.placement)
-    which = kept.which(in_pixels, found)
-    summary.dropped += int((~which).sum())
-    some = [region for region, keep in zip(found, which, strict=True) if keep]
-    file = read.path.relative_to(root).as_posix()
-    size = read.placement.file
-    picture = Picture(file, read.frame.page, size, only(in_pixels, which), some)
-    return picture, read, only(objects, which)
-
-
 def _left_out(summary: Summary, root: Path, kept: Kept) -> dict[str, list[str]]:
     """What is not among the results, and why, by kind."""
     broken = [f"{path.relative_to(root)}: {why}" for path, why in summary.broken]
@@ -187,7 +133,7 @@ def _left_out(summary: Summary, root: Path, kept: Kept) -> dict[str, list[str]]:
 
 
 def _write(
-    pictures: Iterable[tuple[Picture, ReadImage, Objects]],
+    pictures: Iterable[Found],
     out: Path,
     formats: tuple[str, ...],
     draw: bool,
@@ -199,9 +145,10 @@ def _write(
     with contextlib.ExitStack() as stack:
         made = [WRITERS[format](out) for format in dict.fromkeys(formats)]
         writers = [stack.enter_context(contextlib.closing(writer)) for writer in made]
-        for picture, read, objects in pictures:
+        for picture, read, objects, dropped in pictures:
             summary.images += 1
             summary.objects += picture.objects.number
+            summary.dropped += dropped
             for writer in writers:
                 writer.add(picture)
             page.add(picture, read, objects)
@@ -215,36 +162,16 @@ def _write(
 
 
 def _images(
-    air: AIR, files: list[Path], config: PictureConfig, strict: bool, summary: Summary
+    predictor: Predictor, files: list[Path], strict: bool, summary: Summary
 ) -> Iterator[ReadImage]:
     """The image of each picture. Broken files are added to the summary."""
-    for read in read_images(files, config, air.model.config.image_size):
+    for read in predictor.images(files):
         if not isinstance(read, Broken):
             yield read
             continue
         summary.broken.append(read)
         if strict or len(summary.broken) == len(files):
             raise InputError(str(read.path), f"cannot be read ({read.why})")
-
-
-def found_in(
-    air: AIR, images: Iterator[ReadImage], any_size: bool
-) -> Iterator[tuple[ReadImage, Objects]]:
-    """The objects in each of these images, with boxes in pixels of the image."""
-    ahead: list[ReadImage] = []  # the reader is ahead of the results
-
-    def pixels() -> Iterator[np.ndarray]:
-        for read in images:
-            ahead.append(read)
-            yield read.image
-
-    if any_size:
-        for objects in air.find_each(pixels()):
-            yield ahead.pop(0), objects
-        return
-    for scenes in air.predict_batches(pixels(), AHEAD):
-        for objects in scenes:
-            yield ahead.pop(0), objects
 
 
 def _draw(path: Path, image: np.ndarray, objects: Objects) -> None:

@@ -1,6 +1,8 @@
 """Picture files as arrays of their own values: TIFF by tifffile, everything else by Pillow."""
 
+import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ MAX_PAGES = 10_000
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how TIFF and BigTIFF begin
 GREY = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
 COMBINED = ("max", "mean", "first")  # how pages become one
+Contents = Callable[[Path], bytes]  # of files that are elsewhere
 
 
 class Frame(NamedTuple):
@@ -45,7 +48,12 @@ class Broken(NamedTuple):
     why: str
 
 
-def decode(path: Path, pages: str = "auto", max_pixels: int = MAX_PIXELS) -> list[Frame] | Broken:
+def decode(
+    path: Path,
+    pages: str = "auto",
+    max_pixels: int = MAX_PIXELS,
+    contents: Contents | None = None,
+) -> list[Frame] | Broken:
     """Reads one file and turns it upright by its EXIF data.
 
     Args:
@@ -53,14 +61,20 @@ def decode(path: Path, pages: str = "auto", max_pixels: int = MAX_PIXELS) -> lis
         pages: ``each`` page is a picture, or the ``first``, or the ``max`` or ``mean`` of all.
             ``auto`` is the maximum of a z-stack, and each page otherwise.
         max_pixels: larger files are not decoded.
+        contents: gives the bytes of the file, if it is not one of this machine.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # for example about EXIF data: it can be read
-            with open(path, "rb") as file:
-                is_tiff = file.read(4) in TIFF
-            frames = _tiff(path, pages, max_pixels) if is_tiff else None
-            return frames or _pillow(path, pages, max_pixels)
+            # by its path, TIFF's reader also finds the other files of a series
+            source = path if contents is None else io.BytesIO(contents(path))
+            if isinstance(source, Path):
+                with open(source, "rb") as file:
+                    start, size = file.read(4), source.stat().st_size
+            else:
+                start, size = source.getvalue()[:4], len(source.getvalue())
+            frames = _tiff(source, size, pages, max_pixels) if start in TIFF else None
+            return frames or _pillow(source, pages, max_pixels)
     except Exception as error:  # decoders raise anything
         return Broken(path, " ".join(str(error).split()) or type(error).__name__)
 
@@ -74,7 +88,7 @@ def _check_pixels(pixels: int, shape: Any, max_pixels: int) -> None:
 # TIFF
 
 
-def _tiff(path: Path, pages: str, max_pixels: int) -> list[Frame] | None:
+def _tiff(path: Path | io.BytesIO, size: int, pages: str, max_pixels: int) -> list[Frame] | None:
     """The pictures of the file's first series; None where Pillow has to read it (palettes)."""
     with tifffile.TiffFile(path) as file:
         series, first = file.series[0], file.pages.first
@@ -83,7 +97,7 @@ def _tiff(path: Path, pages: str, max_pixels: int) -> list[Frame] | None:
         _check_pixels(int(np.prod(series.shape)), series.shape, max_pixels)
         bits, extra = first.bitspersample, first.extrasamples
         needed = np.prod(series.shape) * (bits if isinstance(bits, int) else min(bits)) / 8
-        if first.compression == tifffile.COMPRESSION.NONE and needed > path.stat().st_size:
+        if first.compression == tifffile.COMPRESSION.NONE and needed > size:
             raise ValueError("is cut off: the file is smaller than its pixels")
         values, axes = series.asarray(), series.axes
         tag = first.tags.get("Orientation")
@@ -137,7 +151,7 @@ def _without_alpha(
 # all other formats
 
 
-def _pillow(path: Path, pages: str, max_pixels: int) -> list[Frame]:
+def _pillow(path: Path | io.BytesIO, pages: str, max_pixels: int) -> list[Frame]:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # checked here
     try:
         with Image.open(path, formats=FORMATS) as opened:

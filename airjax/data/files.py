@@ -13,6 +13,7 @@ RUN_PARTS = {"data.json", "metrics.jsonl", "model", "seeds.json"}
 RESULTS = (
     {"objects.csv", "counts.csv"}, {"objects.parquet"}, {"predictions.json"},
     {"coco_results.json"}, {"contact_sheet.png", "drawn"}, {"agreement.png"},
+    {"plan.json", "counts", "objects"},
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from airjax.config import Background
 from airjax.data.crops import random_crops
 from airjax.data.dataset import HELD_OUT, Dataset, part_of
-from airjax.data.decode import Broken, Frame, decode
+from airjax.data.decode import Broken, Contents, Frame, decode
 from airjax.data.files import picture_files
 from airjax.data.placement import Placement
 from airjax.data.signal import as_image, placed
@@ -34,6 +34,7 @@ def read_images(
     files: Iterable[Path],
     config: PictureConfig,
     size: tuple[int, ...] | None = None,
+    contents: Contents | None = None,
 ) -> Iterator[ReadImage | Broken]:
     """The images of each file, or why it cannot be read.
 
@@ -42,13 +43,14 @@ def read_images(
         config: with everything decided.
         size: height and width of the model's images; images of another size count as broken. With
             ``crop``, images may have any size. Without it, all must have the size of the first one.
+        contents: gives the bytes of files that are not of this machine.
 
     Raises:
         InputError: if ``size`` is None and an image has another size than the first one.
     """
     wanted = size
     for path in files:
-        frames = decode(path, config.pages)
+        frames = decode(path, config.pages, contents=contents)
         if isinstance(frames, Broken):
             yield frames
             continue
@@ -79,7 +81,12 @@ def read_images(
                 break
 
 
-def for_these(files: Sequence[Path], config: PictureConfig, channels: int) -> Survey:
+def for_these(
+    files: Sequence[Path],
+    config: PictureConfig,
+    channels: int,
+    contents: Contents | None = None,
+) -> Survey:
     """The settings of a run for other pictures; what the run has decided is kept. Intensities are
     decided anew if these files are of another type: the values of the run mean nothing there.
 
@@ -87,17 +94,19 @@ def for_these(files: Sequence[Path], config: PictureConfig, channels: int) -> Su
         files: of pictures.
         config: of the run.
         channels: of the model's images.
+        contents: gives the bytes of files that are not of this machine.
     """
     if config.channel == "auto":  # of a model without a run
         config = replace(config, channel="colour" if channels == 3 else "grey")
     if config.crop is None:
         config = replace(config, crop=0)
     if not config.is_decided:
-        return survey(files, config, size_matters=False)
+        return survey(files, config, size_matters=False, contents=contents)
     as_given = Survey(config, "none", None, [])
     if config.normalise == "picture" or config.white_of_type is None:
         return as_given
-    again = survey(files, replace(config, normalise="auto", levels=None), size_matters=False)
+    anew = replace(config, normalise="auto", levels=None)
+    again = survey(files, anew, size_matters=False, contents=contents)
     return as_given if again.pictures.white_of_type == config.white_of_type else again
 
 

@@ -24,7 +24,7 @@ from airjax.data.backgrounds import (
     local_background,
     whole,
 )
-from airjax.data.decode import Broken, Frame, decode
+from airjax.data.decode import Broken, Contents, Frame, decode
 from airjax.data.signal import (
     BRIGHT,
     as_image,
@@ -113,7 +113,7 @@ class Sample(NamedTuple):
     shapes: list[tuple[int, ...]]
 
 
-def sample(files: Sequence[Path], pages: str) -> Sample:
+def sample(files: Sequence[Path], pages: str, contents: Contents | None = None) -> Sample:
     """Some of the pictures, drawn at random (always the same ones): files may be of two kinds in
     turn.
 
@@ -124,7 +124,7 @@ def sample(files: Sequence[Path], pages: str) -> Sample:
     middles, coarse, shapes = list[Frame](), list[Frame](), list[tuple[int, ...]]()
     broken: Broken | None = None
     for i in order.tolist():
-        found = decode(files[i], pages)
+        found = decode(files[i], pages, contents=contents)
         if isinstance(found, Broken):
             broken = broken or found
             continue
@@ -145,6 +145,7 @@ def survey(
     background: Background = "none",
     object_size: float | None = None,
     size_matters: bool = True,
+    contents: Contents | None = None,
 ) -> Survey:
     """Decides everything that is open.
 
@@ -154,8 +155,9 @@ def survey(
         background: of the model; "auto" and "local" are decided here.
         object_size: in pixels of the file, if it is given.
         size_matters: whether the size of objects, and what depends on it, is decided.
+        contents: gives the bytes of files that are not of this machine.
     """
-    frames, coarse, shapes = sample(files, pictures.pages)
+    frames, coarse, shapes = sample(files, pictures.pages, contents)
     decisions: list[Decision] = []
 
     def decided(what: str, value: object, flag: str) -> None:

@@ -138,7 +138,7 @@ def table(found: Picture) -> str:
     if not objects.number:
         return _div("air-block", title)
     columns = [i for i, name in enumerate(OBJECT) if name not in SAME]
-    head = "".join(f"<th>{_text(OBJECT[i])}</th>" for i in columns)
+    head = "".join(f"<th>{_text(name)}</th>" for name in OBJECT if name not in SAME)
     lines = []
     for t, row in enumerate(found.rows()[:MOST_ROWS]):
         cells = "".join(f"<td>{_text(str(row[i]))}</td>" for i in columns)

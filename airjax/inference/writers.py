@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,15 +19,25 @@ from airjax.errors import InputError
 from airjax.inference.regions import Region
 from airjax.inference.results import Objects
 
+if TYPE_CHECKING:
+    import pyarrow
+
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how the formulas of spreadsheets begin
 LONGEST = 255  # bytes of a file's name
 CATEGORY = 1  # COCO's category of all objects: they have no classes here
 UNSURE = 0.5  # a count that is less probable is marked
-OBJECT = (
-    "file", "page", "object", "count", "probability", "x0", "y0", "x1", "y1", "score",
-    "x", "y", "area", "mean", "total", "eccentricity", "at_edge",
-)  # fmt: skip
-PICTURE = ("file", "page", "count", "probability", "low", "high", "at_edge", "unsure")
+# the columns of tables, with Arrow's types
+_FILE = {"file": "string", "page": "int64"}
+_COUNT = {"count": "int64", "probability": "double"}
+OBJECT = {
+    **_FILE, "object": "int64", **_COUNT,
+    **dict.fromkeys(("x0", "y0", "x1", "y1", "score", "x", "y"), "double"), "area": "int64",
+    **dict.fromkeys(("mean", "total", "eccentricity"), "double"), "at_edge": "bool",
+}  # fmt: skip
+PICTURE = {
+    **_FILE, **_COUNT, "low": "int64", "high": "int64", "at_edge": "int64", "unsure": "bool",
+}  # fmt: skip
+BROKEN = {"file": "string", "why": "string"}
 
 
 def file_named(picture: str, page: int | None, suffix: str) -> str:
@@ -147,18 +157,10 @@ class ParquetWriter:
 
     def close(self) -> None:
         """Writes the files."""
-        import pyarrow
         from pyarrow import parquet
 
-        for names, rows, stem in ((OBJECT, self.objects, "objects"),
-                                  (PICTURE, self.counts, "counts")):  # fmt: skip
-            columns = zip(*rows, strict=True) if rows else [[] for _ in names]
-            columns = [list(column) for column in columns]
-            columns[0] = [
-                os.fsencode(file).decode(errors="backslashreplace") for file in columns[0]
-            ]
-            table = pyarrow.table(dict(zip(names, columns, strict=True)))
-            parquet.write_table(table, self.out / f"{stem}.parquet")
+        parquet.write_table(arrow(OBJECT, self.objects), self.out / "objects.parquet")
+        parquet.write_table(arrow(PICTURE, self.counts), self.out / "counts.parquet")
 
 
 class JsonWriter:
@@ -283,6 +285,24 @@ WRITERS: dict[str, type[Writer]] = {
     "rois": RoiWriter,
     "geojson": GeoJsonWriter,
 }
+
+
+def arrow(columns: dict[str, str], rows: list[list[Any]]) -> "pyarrow.Table":
+    """An Arrow table; names of files that are not UTF-8 have escapes.
+
+    Args:
+        columns: names and types, for example ``OBJECT``; the first one is text.
+        rows: of values.
+    """
+    import pyarrow
+
+    fields = [(name, pyarrow.type_for_alias(kind)) for name, kind in columns.items()]
+    schema, *values = pyarrow.schema(fields), *(list(row) for row in zip(*rows, strict=True))
+    if not rows:
+        return schema.empty_table()
+    values[0] = [os.fsencode(file).decode(errors="backslashreplace") for file in values[0]]
+    arrays = [pyarrow.array(each, field.type) for each, field in zip(values, schema, strict=True)]
+    return pyarrow.Table.from_arrays(arrays, schema=schema)
 
 
 def outlines(picture: Picture) -> list[tuple[int, np.ndarray]]:

@@ -1,0 +1,85 @@
+"""``airjax predict --engine ray``: reads pictures in parts and writes tables of each."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from airjax import storage
+from airjax.cli.predictions import air_of, new_results
+from airjax.console import console, decisions_table, report, tracked
+from airjax.data.files import check_outside
+from airjax.data.folder import for_these
+from airjax.errors import InputError
+from airjax.inference.writers import needed
+from airjax.prediction.on_ray import Done, read_parts, started
+from airjax.prediction.parts import Parts
+from airjax.prediction.places import Pictures, Place, is_url
+from airjax.prediction.predictor import Kept, Predictor
+from airjax.training.runs import Run
+
+
+def predict_on_ray(
+    run: Run, folder: str, out: str | None, kept: Kept, how: tuple[int, str, int]
+) -> None:
+    """Reads pictures with Ray, and prints what was decided, left out, found and written.
+
+    Args:
+        run: with a trained model.
+        folder: path or URL of the pictures.
+        out: path or URL of the results, new or of an interrupted reading; None for a new one.
+        kept: which objects are written.
+        how: number of paths, second look, and seed, see `airjax.cli.predictions.air_of`.
+
+    Raises:
+        InputError: if the pictures or the results cannot be read or written, or there is no Ray.
+    """
+    needed("pyarrow", "parquet")
+    begin, to = time.perf_counter(), str(new_results(folder)) if out is None else out
+    if not is_url(to) and not is_url(folder):
+        check_outside(Path(to), Path(folder))
+    pictures, place = Pictures.of(folder, "folder"), Place(to, "out")
+    with started() as ray:
+        air, flags = air_of(run, *how)
+        channels = air.model.config.channels
+        seen = for_these(pictures.files, run.config.pictures, channels, pictures.contents)
+        if seen.decisions:
+            console.print(decisions_table(seen.decisions))
+        for line in pictures.passed_over:
+            report(line)
+        settings = {"model": _digest(run), "pictures": asdict(seen.pictures)}
+        settings |= {k: str(v) for k, v in (asdict(kept) | flags).items()}
+        planned = Parts.plan(place, pictures, settings)
+        files, before = planned.files, len(planned.finished)
+        report(f"{len(pictures.files)} pictures in {len(files)} parts, to {to}")
+        if before:
+            report(f"{before} parts are finished already; the others are read")
+        done: list[Done] = []
+        predictor = Predictor(air, seen.pictures, kept)
+        steps = read_parts(ray, predictor, planned, pictures.root, pictures.contents)
+        total = sum(len(part) for i, part in enumerate(files) if i not in planned.finished)
+        try:
+            for one in tracked(steps, "reading", total, lambda done: len(files[done.part])):
+                done.append(one)
+        except InputError as error:
+            finished = f"{before + len(done)} of {len(files)} parts are finished"
+            rule = f"{error.rule}; {finished}, and the same command with --out {to} goes on"
+            raise InputError(error.argument, rule, error.value) from None
+    _tell(done, time.perf_counter() - begin, to, kept.flags())
+
+
+def _digest(run: Run) -> dict[str, str]:
+    """What a model is known by."""
+    return storage.read_manifest(run.path / "model" / storage.MANIFEST, "model")["sha256"]
+
+
+def _tell(done: list[Done], seconds: float, out: str, flags: str) -> None:
+    """Prints what was left out, found and written."""
+    _, pictures, objects, dropped, broken = map(sum, zip(*done, strict=True)) if done else [0] * 5
+    if broken:
+        report(f"left out: {broken} files that cannot be read, see {out}/broken", to_stderr=True)
+    if dropped:
+        report(f"left out: {dropped} objects by {flags}")
+    report(f"{pictures} pictures, {objects} objects, {seconds:.1f} s "
+           f"({pictures / seconds:.3g} pictures/s)")  # fmt: skip
+    for name in ("counts", "objects"):
+        report(f"written    {out}/{name} (Parquet, a file a part)")

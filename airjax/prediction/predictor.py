@@ -1,0 +1,225 @@
+"""Finds the objects in picture files with a trained model: what ``airjax predict`` does with each
+picture, and a function for engines that call it on many machines."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from airjax.air import AIR
+from airjax.data.cache import keep_programs
+from airjax.data.decode import Broken, Contents
+from airjax.data.folder import ReadImage, for_these, read_images
+from airjax.data.signal import channel
+from airjax.inference.regions import Region, in_file, regions
+from airjax.inference.results import Objects, poisson_binomial
+from airjax.inference.writers import BROKEN, OBJECT, PICTURE, Picture, arrow
+from airjax.picture_config import PictureConfig
+
+if TYPE_CHECKING:
+    import pyarrow
+
+AHEAD = 64  # pictures in memory
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which of the objects that were found are written.
+
+    Attributes:
+        threshold: least score.
+        min_size: least larger side in pixels of the file.
+        max_size: largest larger side.
+        exclude_edges: leave out objects that touch the border of the picture.
+    """
+
+    threshold: float = 0.0
+    min_size: float = 0.0
+    max_size: float = float("inf")
+    exclude_edges: bool = False
+
+    def which(self, objects: Objects, found: list[Region]) -> np.ndarray:
+        """Whether each object is kept: its score, its box in pixels of the file, its region."""
+        boxes = objects.tight_boxes
+        sides = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0.0)
+        at_edge = np.array([region.at_edge for region in found], bool)
+        return (
+            (objects.scores >= self.threshold)
+            & (sides >= self.min_size)
+            & (sides <= self.max_size)
+            & ~(at_edge & self.exclude_edges)
+        )
+
+    def flags(self) -> str:
+        """The flags that leave objects out."""
+        given = [
+            f"--{f.name.replace('_', '-')}" + ("" if value is True else f" {value:g}")
+            for f in fields(self)
+            if (value := getattr(self, f.name)) != f.default
+        ]
+        return " ".join(given)
+
+
+KEPT = Kept()  # all objects
+
+
+def only(objects: Objects, kept: np.ndarray) -> Objects:
+    """Some of the objects. If they are not all, the distribution of their number is that of
+    independent objects with their scores."""
+    if kept.all():
+        return objects
+    names = Objects._fields[:-1]
+    chosen = objects._replace(**{name: getattr(objects, name)[kept] for name in names})
+    return chosen._replace(count_probs=poisson_binomial(chosen.scores))
+
+
+class Found(NamedTuple):
+    """What was found in a picture.
+
+    Attributes:
+        picture: for the writers of files.
+        read: its image.
+        objects: those kept, in pixels of the image.
+        dropped: how many were left out.
+    """
+
+    picture: Picture
+    read: ReadImage
+    objects: Objects
+    dropped: int
+
+
+class Tables(NamedTuple):
+    """What was found in several pictures, as Arrow tables.
+
+    Attributes:
+        counts: a row a picture.
+        objects: a row an object.
+        broken: a row a file that cannot be read: ``file`` and ``why``.
+        dropped: the number of objects that were left out.
+    """
+
+    counts: "pyarrow.Table"
+    objects: "pyarrow.Table"
+    broken: "pyarrow.Table"
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model with everything that was decided for a kind of pictures. It can be pickled,
+    so that Ray, Spark, Dask or Daft can call it on other machines:
+
+        predictor = Predictor.of("runs/cells", ["a.tif", "b.tif"])
+        tables = predictor(["c.tif", "d.tif"])
+
+    The same pictures give the same rows, however they are divided into calls.
+
+    Attributes:
+        air: trained.
+        pictures: how pictures become images, with everything decided.
+        kept: which objects are in the results.
+    """
+
+    air: AIR
+    pictures: PictureConfig
+    kept: Kept = KEPT
+
+    @classmethod
+    def of(
+        cls,
+        run: str | Path,
+        sample: Iterable[str | Path],
+        num_paths: int = 5,
+        second_look: bool | None = None,
+        kept: Kept = KEPT,
+    ) -> "Predictor":
+        """The predictor of a run.
+
+        Args:
+            run: its folder.
+            sample: some of the pictures: what the run left open is decided from them, for all.
+            num_paths: K, the paths of the guide that counts are averaged over.
+            second_look: see `airjax.air.AIR`.
+            kept: which objects are in the results (default: all).
+
+        Raises:
+            InputError: if there is no such run, or none of the pictures can be read.
+        """
+        air = AIR.load(run)
+        air.num_paths, air.second_look = num_paths, second_look
+        settings = air.config.pictures if air.config is not None else PictureConfig()
+        files = [Path(file) for file in sample]
+        seen = for_these(files, settings, air.model.config.channels)
+        return cls(air, seen.pictures, kept)
+
+    def __call__(self, files: Iterable[str | Path], contents: Contents | None = None) -> Tables:
+        """What is found in these pictures. Files that cannot be read cost only themselves.
+
+        Args:
+            files: paths, which are in the tables as they are given.
+            contents: gives the bytes of a file, if they are not files of this machine.
+        """
+        return self.tables(self.images(map(Path, files), contents))
+
+    def images(
+        self, files: Iterable[Path], contents: Contents | None = None
+    ) -> Iterator[ReadImage | Broken]:
+        """The images of each file, or why it cannot be read: the part of the work that needs no
+        accelerator."""
+        return read_images(files, self.pictures, self.air.model.config.image_size, contents)
+
+    def tables(self, images: Iterable[ReadImage | Broken], root: Path = Path()) -> Tables:
+        """What is found in these images; names of files are relative to ``root``."""
+        keep_programs()
+        broken: list[Broken] = []
+
+        def whole() -> Iterator[ReadImage]:
+            for read in images:
+                if isinstance(read, Broken):
+                    broken.append(read)
+                else:
+                    yield read
+
+        found = list(self.each(whole(), root))
+        counts = [one.picture.row() for one in found]
+        objects = [row for one in found for row in one.picture.rows()]
+        left_out = [[path.relative_to(root).as_posix(), why] for path, why in broken]
+        dropped = sum(one.dropped for one in found)
+        return Tables(
+            arrow(PICTURE, counts), arrow(OBJECT, objects), arrow(BROKEN, left_out), dropped
+        )
+
+    def each(self, images: Iterator[ReadImage], root: Path = Path()) -> Iterator[Found]:
+        """What is found in each of these images, in bounded memory."""
+        for read, objects in found_in(self.air, images, bool(self.pictures.crop)):
+            name = self.pictures.channel
+            shapes = regions(self.air.model, objects, read.placement, channel(read.frame, name))
+            in_pixels = in_file(objects, read.placement)
+            which = self.kept.which(in_pixels, shapes)
+            some = [region for region, keep in zip(shapes, which, strict=True) if keep]
+            file, size = read.path.relative_to(root).as_posix(), read.placement.file
+            picture = Picture(file, read.frame.page, size, only(in_pixels, which), some)
+            yield Found(picture, read, only(objects, which), int((~which).sum()))
+
+
+def found_in(
+    air: AIR, images: Iterator[ReadImage], any_size: bool
+) -> Iterator[tuple[ReadImage, Objects]]:
+    """The objects in each of these images, with boxes in pixels of the image."""
+    ahead: list[ReadImage] = []  # the reader is ahead of the results
+
+    def pixels() -> Iterator[np.ndarray]:
+        for read in images:
+            ahead.append(read)
+            yield read.image
+
+    if any_size:
+        for objects in air.find_each(pixels()):
+            yield ahead.pop(0), objects
+        return
+    for scenes in air.predict_batches(pixels(), AHEAD):
+        for objects in scenes:
+            yield ahead.pop(0), objects
