@@ -95,7 +95,7 @@ def _predict_here(
     draw: bool,
     strict: bool,
 ) -> None:
-    from airjax.cli.predictions import air_of, new_results, write_predictions
+    from airjax.cli.predictions import air_of, check_there, new_results, write_predictions
     from airjax.cli.report import About
     from airjax.data.files import check_outside
     from airjax.prediction.places import is_url
@@ -104,8 +104,7 @@ def _predict_here(
         if is_url(place):
             raise InputError(name, "must be a path; a URL needs --engine ray", place)
     path = Path(folder)
-    if not path.exists():
-        raise InputError("folder", "must be a folder of pictures, or a picture", folder)
+    check_there(path)
     to = new_results(folder) if out is None else Path(out)
     check_outside(to, path)
     air, flags = air_of(run, *how)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from airjax import storage
-from airjax.cli.predictions import air_of, new_results
+from airjax.cli.predictions import air_of, check_there, new_results
 from airjax.console import console, decisions_table, report, tracked
 from airjax.data.files import check_outside
 from airjax.data.folder import for_these
@@ -37,8 +37,12 @@ def predict_on_ray(
     begin, to = time.perf_counter(), str(new_results(folder)) if out is None else out
     if not is_url(to) and not is_url(folder):
         check_outside(Path(to), Path(folder))
-    pictures, place = Pictures.of(folder, "folder"), Place(to, "out")
-    with started() as ray:
+    if not is_url(folder):
+        check_there(Path(folder))
+    with (
+        started() as ray
+    ):  # first: it forks, which threads of JAX or of file systems do not survive
+        pictures, place = Pictures.of(folder, "folder"), Place(to, "out")
         air, flags = air_of(run, *how)
         channels = air.model.config.channels
         seen = for_these(pictures.files, run.config.pictures, channels, pictures.contents)

@@ -66,6 +66,16 @@ def air_of(run: Run, num_paths: int, second_look: str, seed: int) -> tuple[AIR, 
     return AIR.of(*programs, num_paths, look, seed), flags
 
 
+def check_there(pictures: Path) -> None:
+    """Checks that there are pictures at a path.
+
+    Raises:
+        InputError: if there is nothing.
+    """
+    if not pictures.exists():
+        raise InputError("folder", "must be a folder of pictures, or a picture", pictures)
+
+
 def new_results(pictures: str) -> Path:
     """A new folder for the results of pictures at a path or URL."""
     stem = Path(os.path.abspath(pictures)).stem or "pictures"

@@ -64,7 +64,7 @@ def read_parts(
         return
     from ray import data
 
-    pool = Pool.of(ray.cluster_resources())
+    pool = Pool.of([node["Resources"] for node in ray.nodes() if node["Alive"]])
     # each part is a block of its own, so that it is a task of its own
     found = data.from_items(rows, override_num_blocks=len(rows)).map(
         _Reader(predictor.pictures, predictor.air.model.config.image_size, contents),
@@ -80,13 +80,11 @@ def read_parts(
         # XLA's own threads
         runtime_env={"env_vars": {"NPROC": str(pool.threads)}},
     )
-    try:
-        for row in found.iter_rows():
-            yield Done(**row)
-    except ray.exceptions.RayError as error:
-        if (cause := _input_error(error)) is None:
-            raise
-        raise cause from None
+    for row in found.iter_rows():
+        done = pickle.loads(row["done"])
+        if isinstance(done, InputError):
+            raise done
+        yield done
 
 
 class Pool(NamedTuple):
@@ -100,14 +98,15 @@ class Pool(NamedTuple):
     reader_cpus: float
 
     @classmethod
-    def of(cls, resources: dict[str, float]) -> "Pool":
-        """For a cluster with these resources. An actor never takes all cores: its readers would
-        starve."""
-        cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+    def of(cls, nodes: list[dict[str, float]]) -> "Pool":
+        """For a cluster whose nodes have these resources. An actor never takes all cores of a node:
+        its readers would starve."""
+        cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
+        gpus = int(sum(node.get("GPU", 0) for node in nodes))
         if gpus:
-            return cls(gpus, max(1, cpus // gpus), 1.0, 1.0, 1.0)
-        cores = min(CORES, cpus)
-        return cls(max(1, cpus // cores), cores, 0.75 * cores, 0.0, 0.25 * cores)
+            return cls(gpus, max(1, sum(cpus) // gpus), 1.0, 1.0, 1.0)
+        cores = min([CORES, *cpus])
+        return cls(sum(n // cores for n in cpus), cores, 0.75 * cores, 0.0, 0.25 * cores)
 
 
 class _Reader:
@@ -127,18 +126,24 @@ class _Actor:
     def __init__(self, predictor: Predictor, out: Place, root: Path):
         self.predictor, self.out, self.root = predictor, out, root
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, int]:
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A `Done`, or an `InputError`: raised, it would arrive as text alone."""
         tables = self.predictor.tables(pickle.loads(row["images"]), self.root)
-        parts.write(self.out, row["part"], tables)
         rows = tables.counts, tables.objects, tables.broken
         pictures, objects, broken = (table.num_rows for table in rows)
-        return Done(row["part"], pictures, objects, tables.dropped, broken)._asdict()
+        try:
+            parts.write(self.out, row["part"], tables)
+        except InputError as error:
+            return {"done": pickle.dumps(error)}
+        done = Done(row["part"], pictures, objects, tables.dropped, broken)
+        return {"done": pickle.dumps(done)}
 
 
 @contextlib.contextmanager
 def started() -> Iterator[Any]:
     """A context with Ray, connected to the cluster at ``RAY_ADDRESS``, or started here: nothing
-    listens beyond this machine then. Ray's own statistics of usage are not sent.
+    listens beyond this machine then. Ray's own statistics of usage are not sent. It has to be
+    entered before there are threads, of JAX or of file systems: Ray forks.
 
     Raises:
         InputError: if it is not installed, or there is no cluster.
@@ -170,9 +175,10 @@ def _connected(address: str | None) -> tuple[Any, bool]:
         return ray, False
     if address is not None:
         _check_reachable(address)
-    where: dict[str, Any] = (
-        {"include_dashboard": False} if address is None else {"address": address}
-    )
+    # "local" never joins another cluster of this machine, or one that has died
+    where: dict[str, Any] = {"address": address or "local"}
+    if address is None:
+        where["include_dashboard"] = False
     try:
         with warnings.catch_warnings():  # of forks: Ray's processes are other programs at once
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
@@ -231,12 +237,3 @@ def _messages_kept() -> Iterator[None]:
             report(f"the messages of Ray are in {name}", to_stderr=True)
         else:
             os.unlink(name)
-
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The mistake of a user behind an error of Ray, if there is one."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        error = getattr(error, "cause", None) or error.__cause__
-    return None

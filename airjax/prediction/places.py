@@ -155,8 +155,6 @@ class Pictures:
         """
         if not is_url(name):
             folder = Path(os.path.abspath(name))  # the same on all machines that share it
-            if not folder.exists():
-                raise InputError(argument, "must be a folder of pictures, or a picture", name)
             found = picture_files(folder, argument)
             sizes = [os.stat(file).st_size for file in found.files]
             root = folder if folder.is_dir() else folder.parent
