@@ -310,7 +310,8 @@ def test_a_bucket(run, pictures, alone, tmp_path):
         _, errors = finished(start(run, "s3://other/in", tmp_path / "no", **environment), 2)
         assert errors.startswith("airjax: PICTURES must hold pictures (.png")
         # from here on, these keys have no rights
-        request = urllib.request.Request(f"{url}/moto-api/reset-auth", b"0", method="POST")
+        plain = {"Content-Type": "text/plain"}
+        request = urllib.request.Request(f"{url}/moto-api/reset-auth", b"0", plain)
         urllib.request.urlopen(request).close()
         _, errors = finished(start(run, "s3://cells/in", tmp_path / "no", **environment), 2)
         assert errors.startswith("airjax: PICTURES cannot be read") and errors.count("\n") == 1

@@ -1,6 +1,7 @@
 """Finds the objects in picture files with a trained model: what ``airjax predict`` does with each
 picture, and a function for engines that call it on many machines."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -171,8 +172,8 @@ class Predictor:
         accelerator."""
         return read_images(files, self.pictures, self.air.model.config.image_size, contents)
 
-    def tables(self, images: Iterable[ReadImage | Broken], root: Path = Path()) -> Tables:
-        """What is found in these images; names of files are relative to ``root``."""
+    def tables(self, images: Iterable[ReadImage | Broken], root: Path | None = None) -> Tables:
+        """What is found in these images; names of files are relative to ``root``, if given."""
         keep_programs()
         broken: list[Broken] = []
 
@@ -186,21 +187,25 @@ class Predictor:
         found = list(self.each(whole(), root))
         counts = [one.picture.row() for one in found]
         objects = [row for one in found for row in one.picture.rows()]
-        left_out = [[path.relative_to(root).as_posix(), why] for path, why in broken]
+        left_out = [[_named(path, root), why] for path, why in broken]
         dropped = sum(one.dropped for one in found)
         return Tables(
             arrow(PICTURE, counts), arrow(OBJECT, objects), arrow(BROKEN, left_out), dropped
         )
 
-    def each(self, images: Iterator[ReadImage], root: Path = Path()) -> Iterator[Found]:
-        """What is found in each of these images, in bounded memory."""
+    def each(self, images: Iterator[ReadImage], root: Path | None = None) -> Iterator[Found]:
+        """What is found in each of these images, in bounded memory; ``root`` as in `tables`."""
+        first = next(images, None)
+        if first is None:  # all files are broken
+            return
+        images = itertools.chain([first], images)
         for read, objects in found_in(self.air, images, bool(self.pictures.crop)):
             name = self.pictures.channel
             shapes = regions(self.air.model, objects, read.placement, channel(read.frame, name))
             in_pixels = in_file(objects, read.placement)
             which = self.kept.which(in_pixels, shapes)
             some = [region for region, keep in zip(shapes, which, strict=True) if keep]
-            file, size = read.path.relative_to(root).as_posix(), read.placement.file
+            file, size = _named(read.path, root), read.placement.file
             picture = Picture(file, read.frame.page, size, only(in_pixels, which), some)
             yield Found(picture, read, only(objects, which), int((~which).sum()))
 
@@ -223,3 +228,7 @@ def found_in(
     for scenes in air.predict_batches(pixels(), AHEAD):
         for objects in scenes:
             yield ahead.pop(0), objects
+
+
+def _named(path: Path, root: Path | None) -> str:
+    return (path if root is None else path.relative_to(root)).as_posix()
