@@ -32,6 +32,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow  # trains
 def test_pictures_stand_before_or_behind_the_flags(folder):
     main(f"train images.npz --max-objects 1 --out a {FLAGS}".split())
     main(f"train --model-steps 1 --out b {FLAGS} images.npz".replace("--embed-net 4", "").split())

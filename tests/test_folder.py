@@ -237,6 +237,7 @@ def test_a_folder_is_trained_on(tmp_path, capsys):
     assert "6 images of pictures (test part)" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # trains
 def test_large_pictures_in_colour_are_trained_on_in_crops_and_read_whole(
     tmp_path, monkeypatch, capsys
 ):

@@ -61,13 +61,13 @@ def test_calls_in_parts_give_the_rows_of_one_call(run, folder):
 def test_contents_may_come_from_elsewhere(run, folder):
     files = sorted(folder.iterdir())
     predictor = Predictor.of(run, files[:2])
-    contents = {file.name: file.read_bytes() for file in files}
-    names = [*contents, "missing.png"]
-    found = predictor(names, lambda path: contents[str(path)])
-    assert found.counts["file"].to_pylist() == [f"{i}.png" for i in range(6)]
+    contents = {f"s3://cells/{file.name}": file.read_bytes() for file in files}
+    found = predictor([*contents, "s3://missing.png"], contents)
+    assert found.counts["file"].to_pylist() == [f"s3://cells/{i}.png" for i in range(6)]
     expected = predictor(files).counts.drop(["file"])
     assert found.counts.drop(["file"]).equals(expected)
-    assert found.broken["file"].to_pylist() == ["large.png", "none.jpg", "missing.png"]
+    broken = ["s3://cells/large.png", "s3://cells/none.jpg", "s3://missing.png"]
+    assert found.broken["file"].to_pylist() == broken
 
 
 def test_objects_are_left_out_and_counted(run, folder):
@@ -77,6 +77,7 @@ def test_objects_are_left_out_and_counted(run, folder):
     assert a.dropped == 0 < b.dropped == a.objects.num_rows - b.objects.num_rows
 
 
+@pytest.mark.slow  # processes
 def test_dask_calls_it(run, folder):
     bag = pytest.importorskip("dask.bag")
     files = [str(file) for file in sorted(folder.iterdir())]

@@ -23,6 +23,7 @@ CONFIG = Config(  # as FLAGS
 )  # fmt: skip
 
 
+@pytest.mark.slow  # trains
 @pytest.mark.parametrize("chunks", [pytest.param(None, marks=pytest.mark.slow), 3])
 def test_it_is_the_run_of_the_command_line(chunks, scenes, tmp_path, monkeypatch):
     main(f"train {scenes} --out {tmp_path}/line {FLAGS}".split())

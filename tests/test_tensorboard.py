@@ -68,6 +68,7 @@ def run(scenes, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow  # trains
 def test_every_metric_is_written_once(run):
     assert len(list((run / tensorboard.FOLDER).iterdir())) == 2  # one of each process
     rows = Run.open(run).rows()
@@ -79,6 +80,7 @@ def test_every_metric_is_written_once(run):
     assert ("test_count_accuracy", 40) in found
 
 
+@pytest.mark.slow  # trains
 def test_settings_and_reconstructions_are_written(run):
     values = shown(run)
     text = values["config/text_summary", 0].tensor.string_val[0].decode()

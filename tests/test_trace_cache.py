@@ -131,6 +131,7 @@ def test_where_nothing_can_be_kept_it_is_the_function(tmp_path, monkeypatch):
     assert traced(double, (X,), X) is double
 
 
+@pytest.mark.slow  # trains
 @pytest.mark.parametrize(
     ("estimator", "background"),
     [("count", "none"), pytest.param("score", "mean", marks=pytest.mark.slow)],

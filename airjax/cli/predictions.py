@@ -24,7 +24,7 @@ from airjax.inference.infer import which_look
 from airjax.inference.results import Objects
 from airjax.inference.writers import WRITERS
 from airjax.picture_config import PictureConfig
-from airjax.prediction.predictor import KEPT, Found, Kept, Predictor
+from airjax.prediction.predictor import KEPT, Found, Kept, Predictor, below
 from airjax.training.runs import Run, unused
 
 FOUND = Path("found")  # folder of results unless another one is given
@@ -121,7 +121,7 @@ def write_predictions(
     predictor = Predictor(air, seen.pictures, kept)
     root = folder if folder.is_dir() else folder.parent
     images = _images(predictor, found.files, strict, summary)
-    pictures = tracked(predictor.each(images, root), "reading", len(found.files))
+    pictures = tracked(predictor.each(images, below(root)), "reading", len(found.files))
     page = Report(about.with_pictures(seen.pictures), seen.pictures.channel)
     try:
         with storage.new_folder(out) as temporary:

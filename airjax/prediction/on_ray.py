@@ -20,7 +20,7 @@ from airjax.picture_config import PictureConfig
 from airjax.prediction import parts
 from airjax.prediction.parts import Parts
 from airjax.prediction.places import Place
-from airjax.prediction.predictor import Predictor
+from airjax.prediction.predictor import Predictor, below
 
 CORES = 4  # of an actor and its readers; a fourth of them reads
 ADDRESS = "RAY_ADDRESS"
@@ -128,7 +128,7 @@ class _Actor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """A `Done`, or an `InputError`: raised, it would arrive as text alone."""
-        tables = self.predictor.tables(pickle.loads(row["images"]), self.root)
+        tables = self.predictor.tables(pickle.loads(row["images"]), below(self.root))
         rows = tables.counts, tables.objects, tables.broken
         pictures, objects, broken = (table.num_rows for table in rows)
         try:

@@ -1,8 +1,9 @@
 """Finds the objects in picture files with a trained model: what ``airjax predict`` does with each
 picture, and a function for engines that call it on many machines."""
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -156,14 +157,18 @@ class Predictor:
         seen = for_these(files, settings, air.model.config.channels)
         return cls(air, seen.pictures, kept)
 
-    def __call__(self, files: Iterable[str | Path], contents: Contents | None = None) -> Tables:
+    def __call__(
+        self, files: Iterable[str | Path], contents: Mapping[str, bytes] | None = None
+    ) -> Tables:
         """What is found in these pictures. Files that cannot be read cost only themselves.
 
         Args:
-            files: paths, which are in the tables as they are given.
-            contents: gives the bytes of a file, if they are not files of this machine.
+            files: paths or other names, which are in the tables as they are given.
+            contents: the bytes of each, by name, if they are not files of this machine.
         """
-        return self.tables(self.images(map(Path, files), contents))
+        named = {Path(file): str(file) for file in files}  # a Path is not always the name of a URL
+        read = None if contents is None else lambda path: contents[named[path]]
+        return self.tables(self.images(named, read), named.__getitem__)
 
     def images(
         self, files: Iterable[Path], contents: Contents | None = None
@@ -172,8 +177,15 @@ class Predictor:
         accelerator."""
         return read_images(files, self.pictures, self.air.model.config.image_size, contents)
 
-    def tables(self, images: Iterable[ReadImage | Broken], root: Path | None = None) -> Tables:
-        """What is found in these images; names of files are relative to ``root``, if given."""
+    def tables(
+        self, images: Iterable[ReadImage | Broken], name_of: Callable[[Path], str] = Path.as_posix
+    ) -> Tables:
+        """What is found in these images.
+
+        Args:
+            images: or why files cannot be read.
+            name_of: gives the name of a file in the tables.
+        """
         keep_programs()
         broken: list[Broken] = []
 
@@ -184,17 +196,19 @@ class Predictor:
                 else:
                     yield read
 
-        found = list(self.each(whole(), root))
+        found = list(self.each(whole(), name_of))
         counts = [one.picture.row() for one in found]
         objects = [row for one in found for row in one.picture.rows()]
-        left_out = [[_named(path, root), why] for path, why in broken]
+        left_out = [[name_of(path), why] for path, why in broken]
         dropped = sum(one.dropped for one in found)
         return Tables(
             arrow(PICTURE, counts), arrow(OBJECT, objects), arrow(BROKEN, left_out), dropped
         )
 
-    def each(self, images: Iterator[ReadImage], root: Path | None = None) -> Iterator[Found]:
-        """What is found in each of these images, in bounded memory; ``root`` as in `tables`."""
+    def each(
+        self, images: Iterator[ReadImage], name_of: Callable[[Path], str] = Path.as_posix
+    ) -> Iterator[Found]:
+        """What is found in each of these images, in bounded memory; ``name_of`` as in `tables`."""
         first = next(images, None)
         if first is None:  # all files are broken
             return
@@ -205,7 +219,7 @@ class Predictor:
             in_pixels = in_file(objects, read.placement)
             which = self.kept.which(in_pixels, shapes)
             some = [region for region, keep in zip(shapes, which, strict=True) if keep]
-            file, size = _named(read.path, root), read.placement.file
+            file, size = name_of(read.path), read.placement.file
             picture = Picture(file, read.frame.page, size, only(in_pixels, which), some)
             yield Found(picture, read, only(objects, which), int((~which).sum()))
 
@@ -230,5 +244,10 @@ def found_in(
             yield ahead.pop(0), objects
 
 
-def _named(path: Path, root: Path | None) -> str:
-    return (path if root is None else path.relative_to(root)).as_posix()
+def below(root: Path) -> Callable[[Path], str]:
+    """The function that gives the name of a file in a folder. It can be pickled."""
+    return functools.partial(_below, root)
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
