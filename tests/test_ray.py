@@ -203,6 +203,16 @@ def test_killed_actors_cost_nothing(run, pictures, alone, tmp_path):
     check_complete(out, alone)
 
 
+def test_ctrl_c_says_how_to_go_on(run, pictures, tmp_path):
+    out = tmp_path / "out"
+    process = start(run, pictures, out)
+    wait_for_parts(out, 2)
+    process.send_signal(signal.SIGINT)
+    _, errors = finished(process, 130)
+    said = rf"airjax: stopped; \d+ of 51 parts are finished, and the same command with --out {out} "
+    assert re.fullmatch(f"{said}goes on\n", errors)
+
+
 def test_a_killed_driver_goes_on(run, pictures, alone, tmp_path):
     out = tmp_path / "out"
     process = start(run, pictures, out)

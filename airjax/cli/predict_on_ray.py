@@ -1,5 +1,6 @@
 """``airjax predict --engine ray``: reads pictures in parts and writes tables of each."""
 
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -35,13 +36,13 @@ def predict_on_ray(
     """
     needed("pyarrow", "parquet")
     begin, to = time.perf_counter(), str(new_results(folder)) if out is None else out
-    if not is_url(to) and not is_url(folder):
-        check_outside(Path(to), Path(folder))
+    to = to if is_url(to) else os.path.abspath(to)  # the same in all workers
     if not is_url(folder):
         check_there(Path(folder))
-    with (
-        started() as ray
-    ):  # first: it forks, which threads of JAX or of file systems do not survive
+        if not is_url(to):
+            check_outside(Path(to), Path(folder))
+    # first Ray, which forks: threads of JAX or of file systems would not survive that
+    with started() as ray:
         pictures, place = Pictures.of(folder, "folder"), Place(to, "out")
         air, flags = air_of(run, *how)
         channels = air.model.config.channels
@@ -64,10 +65,13 @@ def predict_on_ray(
         try:
             for one in tracked(steps, "reading", total, lambda done: len(files[done.part])):
                 done.append(one)
-        except InputError as error:
-            finished = f"{before + len(done)} of {len(files)} parts are finished"
-            rule = f"{error.rule}; {finished}, and the same command with --out {to} goes on"
-            raise InputError(error.argument, rule, error.value) from None
+        except (InputError, KeyboardInterrupt) as error:
+            finished = f"{before + len(done)} of {len(files)} parts are finished, and the same "
+            finished += f"command with --out {to} goes on"
+            if isinstance(error, KeyboardInterrupt):
+                report(f"stopped; {finished}", to_stderr=True)
+                raise
+            raise InputError(error.argument, f"{error.rule}; {finished}", error.value) from None
     _tell(done, time.perf_counter() - begin, to, kept.flags())
 
 
