@@ -1,10 +1,11 @@
 """The predictor as other engines call it: pickled, in any division of the pictures."""
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
-from conftest import TINY, eager
+from conftest import TINY, eager, mistake
 from test_folder import saved
 
 from airjax.config import Config, TrainConfig
@@ -125,3 +126,23 @@ def test_places_are_files_or_urls(tmp_path):
     assert {*place.files()} == {"a/b.txt", "file"}
     with pytest.raises(ValueError, match=r"out cannot be read .*no://where"):
         Place("no://where", "out").files()
+
+
+def test_without_ray_one_line_says_so(run, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    line = f"predict {run} {folder} --engine ray --out {tmp_path}/out"
+    assert mistake(line, capsys) == "--engine ray needs Ray: pip install 'airjax[ray]'"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ("--engine ray --draw", "--draw must be left out with --engine ray"),
+        ("--engine ray --strict", "--strict must be left out with --engine ray"),
+        ("--engine ray --format csv", "--format must be parquet with --engine ray, got csv"),
+        ("--out s3://a/b", "--out must be a path; a URL needs --engine ray, got s3://a/b"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags, error, run, folder, capsys):
+    assert mistake(f"predict {run} {folder} {flags}", capsys) == error
