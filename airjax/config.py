@@ -21,6 +21,7 @@ EstimatorName = Literal["count", "score", "iwae"]
 Annealing = Literal["none", "lin", "exp"]
 Compose = Literal["add", "over"]
 Background = Literal["auto", "none", "local", "lines", "flat", "mean", "learned"]
+Stream = Literal["auto", "yes", "no"]
 LEARNING_RATES = {"count": 2e-3, "iwae": 2e-3, "score": 3e-4}  # score functions have high variance
 LIKELIHOOD_SD = 0.3  # the tutorial's; a learned one starts here
 RUNS = Path("runs")  # folder of new runs unless another one is given
@@ -187,7 +188,8 @@ class TrainConfig:
     """The training of one run.
 
     Attributes:
-        data: name of a data set, or path of an .npz of images or of a folder of pictures.
+        data: name of a data set, or path of an .npz, .npy or .zarr of images, or of a folder of
+            pictures or of ArrayRecord files of pictures.
         steps: number of gradient steps (default: 1,000 for digits, 2,000 where objects of a named
             data set hide others, 6,000 otherwise).
         batch_size: number of images in a step.
@@ -197,6 +199,10 @@ class TrainConfig:
             uses a score function and baselines (the tutorial's); "iwae" is the importance-weighted
             bound.
         seed: random seed of the initialisation, the mini-batches and the noise.
+        stream: read images on disk while training, instead of all of them before it: an .npy, a
+            .zarr, whole pictures or ArrayRecord files. auto is yes for more than 2 GiB of images.
+            The data then decide settings by at most 10,000 images, and at most 10,000 held-out
+            ones are evaluated.
 
     Raises:
         InputError: if a value breaks its rule.
@@ -208,9 +214,11 @@ class TrainConfig:
     learning_rate: float | None = None
     estimator: EstimatorName = "count"
     seed: int = 0
+    stream: Stream = "auto"
 
     def __post_init__(self):
         one_of(get_args(EstimatorName), estimator=self.estimator)
+        one_of(get_args(Stream), stream=self.stream)
         at_least_1(batch_size=self.batch_size)
         if self.steps is not None:
             at_least_1(steps=self.steps)

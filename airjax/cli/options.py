@@ -38,7 +38,7 @@ FIRST = (
 GROUPS = {
     "training": (
         "How it is trained.",
-        "batch_size", "learning_rate", "estimator", "particles", "exploration_steps",
+        "batch_size", "stream", "learning_rate", "estimator", "particles", "exploration_steps",
         "exploration_floor", "restarts", "progress_every", "eval_every", "save_every",
     ),
     "model": (

@@ -5,7 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from airjax.config import GuideName
+from airjax.data.arrays import is_array, load_array
 from airjax.data.cache import cached
 from airjax.data.composer import Pool, SceneConfig, compose
 from airjax.data.crops import random_crops
@@ -22,6 +25,7 @@ from airjax.data.recipes import (
     on_grid,
     supair_sprites,
 )
+from airjax.data.source import Rows
 from airjax.data.sprites import load_sprites
 from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
@@ -109,19 +113,27 @@ def make(name: str, part: Part, config: SceneConfig, data_dir: Path | None = Non
 
 
 def load(
-    data: str, part: Part, data_dir: Path | None = None, pictures: PictureConfig | None = None
+    data: str,
+    part: Part,
+    data_dir: Path | None = None,
+    pictures: PictureConfig | None = None,
+    stream: str = "no",
 ) -> Dataset:
     """A part of a data set, or random crops of it.
 
     A named set has 60,000 training scenes, and 10,000 test scenes of other digits or sprites. In an
-    .npz, ``train`` is the first nine tenths, ``test`` the rest, ``all`` everything. In a folder,
-    every tenth picture, by path, is held out; pictures that cannot be read are left out.
+    .npz, .npy or .zarr, ``train`` is the first nine tenths, ``test`` the rest, ``all`` everything.
+    In a folder, every tenth picture, by path, is held out; pictures that cannot be read are left
+    out.
 
     Args:
-        data: a name in ``DATASETS``, or the path of an .npz or of a folder of pictures.
+        data: a name in ``DATASETS``, or the path of an .npz, .npy or .zarr, or of a folder of
+            pictures or of ArrayRecord files of pictures.
         part: ``train``, ``test`` or ``all``.
         data_dir: folder with downloaded files.
         pictures: how picture files become images, and whether images are cropped.
+        stream: whether images on disk are streamed: ``auto``, ``yes`` or ``no``. The data set's
+            images are then a sample.
 
     Raises:
         InputError: if there is no such data set, or it is damaged or too small to be split.
@@ -131,17 +143,28 @@ def load(
         scenes = DATASETS[data].scenes
         scenes = scenes if part == "train" else replace(scenes, num_scenes=NUM_TEST)
         chosen = make(data, part, scenes, data_dir)
+    elif is_array(path):
+        if pictures.crop and stream == "yes":
+            rule = "must be auto or no with crops, which fit in memory"
+            raise InputError("stream", rule, stream)
+        chosen = load_array(path, part, "auto" if pictures.crop else stream)
     elif path.is_dir():
-        return load_folder(path, pictures, part).parts[0]
+        return load_folder(path, pictures, part, stream=stream).parts[0]
     elif path.is_file():
         chosen = load_dataset(path).part_named(part, "data")
     else:
-        rule = f"must be one of {', '.join(DATASETS)}, or the path of an .npz file or of a folder"
+        rule = (
+            f"must be one of {', '.join(DATASETS)}, or the path of an .npz, .npy or .zarr, or of a "
+            "folder"
+        )
         raise InputError("data", rule, data)
     if not pictures.crop:
         return chosen
     if pictures.crop > min(chosen.image_shape[:2]):
         rule = f"must be at most the images' smaller side, {min(chosen.image_shape[:2])}"
         raise InputError("crop", rule, pictures.crop)
-    crops = random_crops(chosen.images, len(chosen), pictures.crop, part)
+    images = chosen.images if chosen.source is None else Rows[np.ndarray](
+        chosen.source, range(chosen.total)
+    )  # fmt: skip
+    crops = random_crops(images, chosen.total, pictures.crop, part)
     return Dataset(crops.images, name=chosen.name, part=part, regions=crops.regions)

@@ -9,6 +9,7 @@ import numpy as np
 
 from airjax import storage
 from airjax.data.crops import Region
+from airjax.data.source import Source
 from airjax.errors import InputError
 
 ARRAYS = ("images", "counts", "labels", "boxes", "masks")  # of an .npz
@@ -30,6 +31,7 @@ class Dataset:
         name: of the data set, for reports.
         part: ``train``, ``test`` or ``all``.
         regions: of crops, what lies around some of them.
+        source: all images, where they are streamed; ``images`` are then some that stand for them.
     """
 
     images: np.ndarray
@@ -40,6 +42,7 @@ class Dataset:
     part: str = "all"
     regions: tuple[Region, ...] = ()
     masks: np.ndarray | None = None
+    source: Source | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -49,10 +52,15 @@ class Dataset:
         """Height and width in pixels, and the number of colours if there are several."""
         return self.images.shape[1:]
 
+    @property
+    def total(self) -> int:
+        """The number of all images, streamed ones too."""
+        return len(self.images if self.source is None else self.source)
+
     def __getitem__(self, rows: slice | np.ndarray) -> "Dataset":
         """The data set of a slice or mask."""
         arrays = {key: value[rows] for key, value in _arrays(self).items()}
-        return replace(self, **arrays)
+        return replace(self, **arrays, source=None)
 
     def part_named(self, part: str, argument: str, every: bool = False) -> "Dataset":
         """Its part ``train``, ``test`` or ``all``, see `part_of`; errors name ``argument``."""
@@ -68,13 +76,16 @@ def part_of(n: int, name: str, part: str, every: bool = False) -> np.ndarray:
     """
     if part == "all":
         return np.ones(n, bool)
+    rows, held_out = held_out_rows(n, name, every), np.zeros(n, bool)
+    held_out[rows.start : rows.stop : rows.step] = True
+    return held_out if part == "test" else ~held_out
+
+
+def held_out_rows(n: int, name: str, every: bool = False) -> range:
+    """Which of n images are held out, see `part_of`."""
     if n < HELD_OUT:
         raise InputError(name, f"must hold {HELD_OUT} images or more to hold some out", n)
-    held_out = np.zeros(n, bool)
-    held_out[HELD_OUT - 1 :: HELD_OUT] = every
-    if not every:
-        held_out[-(n // HELD_OUT) :] = True
-    return held_out if part == "test" else ~held_out
+    return range(HELD_OUT - 1, n, HELD_OUT) if every else range(n - n // HELD_OUT, n)
 
 
 def _arrays(data: Dataset) -> dict[str, np.ndarray]:

@@ -4,6 +4,8 @@ of every mini-batch. XLA adds up their gradients."""
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from airjax.errors import InputError
@@ -56,6 +58,12 @@ class Devices:
     def on_first(self, tree: T) -> T:
         """A tree of arrays on the first device alone."""
         return tree if self.mesh is None else jax.device_put(tree, jax.local_devices()[0])
+
+    def in_shares(self, batches: np.ndarray) -> jax.Array:
+        """Mini-batches ``[n, B, ...]``, of which each device has its share."""
+        if self.mesh is None:
+            return jnp.asarray(batches)
+        return jax.device_put(batches, NamedSharding(self.mesh, PartitionSpec(None, BATCH)))
 
     def divided(self, batch: T) -> T:
         """In a compiled program, a mini-batch of which each device has its share."""

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import re
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -20,13 +21,16 @@ WITHOUT_EFFECT = re.compile("CACHE|_PERSISTENT_|_LOG")
 
 
 def fingerprint(images: Dataset) -> dict[str, Any]:
-    """Shape and sha256 of images."""
+    """Shape and sha256 of images; of streamed ones those of a sample, with what tells all of them
+    from others."""
     digest = hashlib.sha256(np.ascontiguousarray(images.images).data).hexdigest()
-    return {"shape": list(images.images.shape), "sha256": digest}
+    streamed = {} if images.source is None else {"streamed": images.source.identity()}
+    return {"shape": list(images.images.shape), "sha256": digest} | streamed
 
 
-def environment() -> dict[str, Any]:
-    """Versions, and whatever else the last bits of a training depend on."""
+def environment(streamed: bool = False) -> dict[str, Any]:
+    """Versions, and whatever else the last bits of a training depend on; ``streamed`` is whether
+    its images are."""
     found = {
         "airjax": airjax.__version__,
         "jax": jax.__version__,
@@ -37,5 +41,7 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "cores": cores(),  # XLA divides work by it
     }
+    if streamed:
+        found["grain"] = version("grain")  # it shuffles
     names = sorted(name for name in os.environ if name.startswith(("JAX_", "XLA_")))
     return found | {name: os.environ[name] for name in names if not WITHOUT_EFFECT.search(name)}

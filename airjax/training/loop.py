@@ -131,7 +131,7 @@ def train(
         while True:
             draft = draft_steps(config, data.regions)
             restarted = config.restarted(record.restarts)
-            trainer = Trainer(restarted, data.images, draft=draft, devices=used)
+            trainer = Trainer(restarted, data.images, None, draft, used, data.source)
             progress = TrainingProgress(config.train, each_row)
             try:
                 with progress if show_progress else nullcontext() as bar:
@@ -139,6 +139,7 @@ def train(
                         trainer, data.regions, watched, record, report, callback, interrupt, bar
                     )
             finally:
+                trainer.close()
                 record.stop()
             if not outcome.restarting or outcome.collapsed is None:
                 return outcome

@@ -195,11 +195,11 @@ class Run:
         if not (self.path / "data.json").exists():
             return False
         want = self._json("data.json")["held_out" if images.part == "test" else "train"]
-        return all(want[key] == value for key, value in fingerprint(images).items())
+        return all(want.get(key) == value for key, value in fingerprint(images).items())
 
     def check_environment(self) -> list[str]:
         """Stores the environment, or compares it with the stored one; returns the differences."""
-        found = environment()
+        found = environment(self.config.train.stream == "yes")
         if not (self.path / "environment.json").exists():
             self.write("environment.json", json.dumps(found, indent=2) + "\n")
             return []
@@ -307,7 +307,11 @@ class Run:
                 ``name`` is None and the images are no longer those that the run was started with.
         """
         where = self.config.train.data if name is None else name
-        load = partial(data.load, where, data_dir=data_dir, pictures=self.config.pictures)
+        # streamed images of the run itself are evaluated on as many as during its training
+        stream = self.config.train.stream if where == self.config.train.data else "no"
+        load = partial(
+            data.load, where, data_dir=data_dir, pictures=self.config.pictures, stream=stream
+        )
         if part is not None or where in data.DATASETS:
             loaded = load(part=part or "test")
         else:

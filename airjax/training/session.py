@@ -20,6 +20,7 @@ from airjax import data
 from airjax.config import Config, TriesConfig
 from airjax.config_file import to_json
 from airjax.console import (
+    Decision,
     console,
     decisions_table,
     health_table,
@@ -27,9 +28,11 @@ from airjax.console import (
     report_tables,
     seeds_table,
 )
+from airjax.data.arrays import is_array
 from airjax.data.cache import keep_programs
 from airjax.data.dataset import Dataset, check_varied
 from airjax.data.decode import Broken
+from airjax.data.source import size_of
 from airjax.data.survey import Survey
 from airjax.errors import InputError
 from airjax.inference.infer import read, which_look
@@ -40,6 +43,7 @@ from airjax.training.health import health, remedy
 from airjax.training.record import RunRecord
 from airjax.training.resolve import resolved
 from airjax.training.runs import Run
+from airjax.training.stream import check_installed
 
 NUM_PATHS, SEED = 10, 0  # of the evaluation at the end
 
@@ -74,7 +78,8 @@ class Session:
         """Reads the data, decides the settings that are open, and creates the run.
 
         Args:
-            name: name of a data set, or path of an .npz of images or of a folder of pictures.
+            name: name of a data set, or path of an .npz, .npy or .zarr of images, or of a folder of
+                pictures or of ArrayRecord files of pictures.
             config: settings; those that are ``auto`` or None are decided from the data.
             out: folder for the run, a new one (default: runs/<data>-<time>).
             object_size: typical larger side of an object in pixels of the pictures, or "auto".
@@ -98,6 +103,10 @@ class Session:
         check_varied(read.train.images, "data")
         images = read.train.images
         config, decisions = resolved(config, images, object_size, read.survey, max_objects, given)
+        streamed = read.train.source is not None
+        if streamed and config.train.stream == "auto":
+            decisions.append(_streams(read.train))
+        config = replace(config, train=replace(config.train, stream="yes" if streamed else "no"))
         if decisions:
             console.print(decisions_table(decisions))
         run = Run.create(config, None if out is None else Path(out))
@@ -176,11 +185,16 @@ class Session:
         run, config = self.run, self.run.config.train
         run.check_data(self.train_data, self.held_out)
         report(
-            f"training on {len(self.train_data)} images of {self.train_data.name}, "
+            f"training on {self.train_data.total} images of {self.train_data.name}, "
             f"{config.num_steps} steps of {config.batch_size}, seed {config.seed}; "
-            f"{len(self.held_out)} images held out"
+            f"{self.held_out.total} images held out"
             + (f"; on {devices} devices (--devices)" if devices > 1 else "")
         )
+        if self.train_data.source is not None:
+            report(
+                f"images are streamed (--stream): {len(self.train_data)} stand for all of them "
+                f"where settings are decided, and {len(self.held_out)} held-out ones are evaluated"
+            )
         watched = {"test": self.held_out, "train": self.train_data}
         outcome = loop.train(
             run.config, self.train_data, watched, RunRecord(run, self.held_out),
@@ -273,24 +287,39 @@ class Read(NamedTuple):
 def _read(
     config: Config, data_dir: Path | None, strict: bool, object_size: float | None = None
 ) -> Read:
-    name, pictures = config.train.data, config.pictures
-    if name in data.DATASETS or not Path(name).is_dir():
-        parts: list[Any] = [data.load(name, part, data_dir, pictures) for part in ("train", "test")]
-        return Read(parts[0], parts[1], None)
+    name, pictures, streams = config.train.data, config.pictures, config.train.stream
+    if streams == "yes":
+        check_installed()
+    if name in data.DATASETS or is_array(Path(name)) or not Path(name).is_dir():
+        if streams == "yes" and not is_array(Path(name)):
+            rule = "must be auto or no but for an .npy, a .zarr, pictures or ArrayRecord files"
+            raise InputError("stream", rule, name)
+        how: Any = data_dir, pictures, streams
+        train, held_out = (data.load(name, part, *how) for part in ("train", "test"))
+        if train.source is not None:
+            check_installed()
+        return Read(train, held_out, None)
     background = config.model.background
     loaded = data.load_folder(
-        Path(name), pictures, "train", "test", background=background, object_size=object_size
-    )
+        Path(name), pictures, "train", "test", background=background, object_size=object_size,
+        stream=streams, on_broken=lambda broken: report_broken([broken], strict),
+    )  # fmt: skip
     for line in loaded.passed_over:
         report(line)
     report_broken(loaded.broken, strict)
-    number, kind = (
-        sum(map(len, loaded.parts)),
-        "crops" if loaded.survey.pictures.crop else "pictures",
-    )
+    number = sum(part.total for part in loaded.parts)
+    kind = "crops" if loaded.survey.pictures.crop else "pictures"
     report(f"{number} {kind} of {Path(name).name}")
     train, held_out = loaded.parts
+    if train.source is not None:
+        check_installed()
     return Read(train, held_out, loaded.survey)
+
+
+def _streams(train: Dataset) -> Decision:
+    assert train.source is not None
+    size = f"{size_of(train.source) / 2**30:.1f} GiB of images"
+    return Decision("streamed", f"yes, {size}; decided from {len(train)} of them", "--stream")
 
 
 def report_broken(broken: list[Broken], strict: bool) -> None:

@@ -17,6 +17,7 @@ from numpyro.infer.svi import SVIState
 
 from airjax.config import Config, ModelConfig
 from airjax.data.dataset import Dataset
+from airjax.data.source import Source
 from airjax.inference.metrics import Row, evaluate_quickly
 from airjax.programs.elbo import ESTIMATORS, ScoreELBO
 from airjax.programs.guide import Guide
@@ -25,6 +26,7 @@ from airjax.programs.untrained import untrained
 from airjax.trace_cache import described, traced
 from airjax.training.devices import Devices
 from airjax.training.schedules import annealed, exploration, mean_params, optimizer
+from airjax.training.stream import Stream
 
 LONGEST = 2.0  # seconds of steps that nothing can interrupt
 # fewer copies of the weights in a loop: steps are about 3 % faster, with the same results
@@ -62,15 +64,16 @@ def to_unit(images: UInt8[Array, "N H W *C"]) -> Float[Array, "N H W *C"]:
 
 
 class Trainer:
-    """Runs SVI on images that stay on the device as bytes.
+    """Runs SVI on images that stay on the device as bytes, or are streamed.
 
     Args:
         config: of the run.
-        images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, to train on.
+        images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, to train on; of streamed images, some.
         elbo: the estimator (default: the config's).
         draft: steps after which the training begins anew with other images, see
             `airjax.training.whole_objects`; 0 if it does not.
         devices: to train on.
+        source: all images, if they are streamed.
     """
 
     def __init__(
@@ -80,9 +83,16 @@ class Trainer:
         elbo: ELBO | None = None,
         draft: int = 0,
         devices: Devices | None = None,
+        source: Source | None = None,
     ):
         self.config, self.draft, self.devices = config, draft, devices or Devices()
-        self.images = self.devices.on_all(jnp.asarray(images))
+        self.images: Any = images
+        self.stream: Stream | None = None
+        if source is None:
+            self.images = self.devices.on_all(jnp.asarray(images))
+        else:
+            train, most = config.train, config.progress.progress_every
+            self.stream = Stream(source, train.batch_size, train.seed, most, self.devices)
         particles = config.estimator.particles
         elbo = elbo or ESTIMATORS[config.train.estimator](num_particles=particles)
         score = isinstance(elbo, ScoreELBO)
@@ -111,7 +121,8 @@ class Trainer:
             return svi.constrain_fn, state  # init also determines the constraints
 
         programs, seed = (self.model, self.guide), np.uint32(self.config.train.seed)
-        self.svi.constrain_fn, svi = eqx.filter_jit(init)(programs, seed, self.images)
+        images = self.images if self.stream is None else jnp.asarray(self.images[:1])
+        self.svi.constrain_fn, svi = eqx.filter_jit(init)(programs, seed, images)
         zero = jnp.array(0)
         return TrainState(svi, zero, zero, jnp.array(0.0), zero)
 
@@ -127,6 +138,11 @@ class Trainer:
         self.svi = SVI(model, guide, self.svi.optim, self.svi.loss)
         self.svi.constrain_fn = constrain_fn
 
+    def close(self) -> None:
+        """Ends the reading of a stream."""
+        if self.stream is not None:
+            self.stream.close()
+
     def prior(self, step: ArrayLike, config: ModelConfig | None = None) -> Float[Array, " T"]:
         """The prior's p_t at a step of training, for programs of this config (default: the
         run's)."""
@@ -135,13 +151,15 @@ class Trainer:
     def step(
         self, state: TrainState, images: UInt8[Array, "N H W *C"]
     ) -> tuple[TrainState, Float[Array, ""]]:
-        """One step on a mini-batch drawn from ``images``; also the mean ELBO of its images."""
+        """One step on a mini-batch drawn from ``images``, or on ``images`` where they are a
+        mini-batch of a stream; also the mean ELBO of its images."""
         size = self.config.train.batch_size
         key, noise = jax.random.split(state.svi.rng_key)
-        rows = jax.random.randint(key, (size,), 0, len(images))
+        if self.stream is None:
+            images = images[jax.random.randint(key, (size,), 0, len(images))]
         svi, loss = self.svi.update(
             state.svi._replace(rng_key=noise),
-            self.devices.divided(to_unit(images[rows])),
+            self.devices.divided(to_unit(images)),
             z_pres_prior=self.prior(state.step, self.svi.model.config),
             exploration=exploration(self.config, state.step, self.draft),
         )
@@ -168,7 +186,8 @@ class Trainer:
         steps: Int[Array, ""],
         careful: bool = False,
     ) -> tuple[TrainState, Bool[Array, ""]]:
-        """Several steps, and whether their ELBOs and the state afterwards are finite.
+        """Several steps, and whether their ELBOs and the state afterwards are finite. ``images``
+        are those of `shown`.
 
         If not, the chunk is to be repeated with ``careful`` steps. (A check in each step would cost
         a tenth of its time, since the optimiser has to wait for the last gradient.) The number of
@@ -177,8 +196,8 @@ class Trainer:
         """
         step = self.careful_step if careful else self.step
 
-        def body(_: Int[Array, ""], state: TrainState) -> TrainState:
-            after, elbo = step(state, images)
+        def body(i: Int[Array, ""], state: TrainState) -> TrainState:
+            after, elbo = step(state, images if self.stream is None else images[i])
             counts = jnp.isfinite(elbo) if careful else True
             total = state.elbo_sum + jnp.where(counts, elbo, 0.0)
             return after._replace(elbo_sum=total, elbo_steps=state.elbo_steps + counts)
@@ -186,13 +205,18 @@ class Trainer:
         state = jax.lax.fori_loop(0, steps, body, state)
         return state, jnp.isfinite(state.elbo_sum) & state.is_finite
 
+    def shown(self, step: int) -> Any:
+        """What `chunk` is given after so many steps: all images, or the next mini-batches of a
+        stream, ``[n, B, H, W]`` or ``[n, B, H, W, C]``."""
+        return self.images if self.stream is None else self.stream.at(step)
+
     def compiled(self, state: TrainState) -> Callable[..., tuple[TrainState, Bool[Array, ""]]]:
         """`chunk`, compiled for states like this one and for the training images."""
-        args = (state, self.images, jnp.array(0))
+        args = (state, self.shown(int(state.step)), jnp.array(0))
         config = dataclasses.replace(self.config.train, seed=0)  # the seed is in the state
         config = dataclasses.replace(self.config, train=config)
         likelihood = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self.model.likelihood)]
-        code = described(type(self)), described(self.svi.loss)
+        code = described(type(self)), described(self.svi.loss), self.stream is not None
         draft = self.draft, self.svi.model.config.model_steps
         chunk = self.chunk
         if self.devices.number == 1:
@@ -317,7 +341,8 @@ class Chunks:
         took = []
         for _ in range(4):  # the first one also loads the program
             begin = time.perf_counter()
-            jax.block_until_ready(self.fast(state, self.trainer.images, jnp.array(1)))
+            images = self.trainer.shown(int(state.step))
+            jax.block_until_ready(self.fast(state, images, jnp.array(1)))
             took.append(time.perf_counter() - begin)
         self.seconds = min(took)
         return self.seconds
@@ -325,9 +350,12 @@ class Chunks:
     def __call__(self, state: TrainState, most: int) -> tuple[TrainState, int]:
         """The state after some steps, at most ``most``, and their number."""
         steps = max(1, min(most, int(LONGEST / max(self.seconds, 1e-9))))
-        begin = time.perf_counter()
-        images = self.trainer.images
+        begin, stream, step = time.perf_counter(), self.trainer.stream, int(state.step)
+        steps = steps if stream is None else min(steps, stream.steps)
+        images = self.trainer.shown(step)
         after, finite = self.fast(state, images, jnp.array(steps))
+        if stream is not None and step + steps < self.trainer.config.train.num_steps:
+            stream.prepare(step + steps)  # while the device works
         if not finite:  # waits for the chunk
             after, _ = self.careful(state, images, jnp.array(steps))
         jax.block_until_ready(after)

@@ -1,0 +1,94 @@
+"""Images that are read one at a time, where there are more of them than memory holds."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar, overload
+
+import numpy as np
+from jaxtyping import UInt8
+
+LARGE = 2**31  # bytes of images from which they are streamed
+SAMPLE = 10_000  # images that stand for all of them
+SAMPLE_BYTES = 2**28  # and no more than this
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """Images on disk, all of one size. Several threads may read at the same time."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """``(H, W)``, or ``(H, W, C)`` with colours."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> UInt8[np.ndarray, "H W *C"]:
+        """An image. It is the same each time."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these images from others without reading them, as JSON."""
+        ...
+
+
+class Rows(Sequence[T]):
+    """Some of the items of a sequence, or of images, which are read when they are asked for.
+
+    Args:
+        items: all of them.
+        rows: which of them, in order.
+    """
+
+    def __init__(self, items: Any, rows: Sequence[int] | np.ndarray):
+        self.items, self.rows = items, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, i: int) -> T: ...
+    @overload
+    def __getitem__(self, i: slice) -> "Rows[T]": ...
+    def __getitem__(self, i: int | slice) -> "T | Rows[T]":
+        if isinstance(i, slice):
+            return Rows(self.items, self.rows[i])
+        return self.items[int(self.rows[i])]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Of images."""
+        return self.items.image_shape
+
+    def identity(self) -> dict[str, Any]:
+        """Of images: that of all, and the number of these."""
+        return self.items.identity() | {"of": len(self.items), "length": len(self)}
+
+
+def size_of(source: Source) -> int:
+    """Of all images in memory, in bytes."""
+    return len(source) * int(np.prod(source.image_shape))
+
+
+def is_streamed(source: Source, stream: str) -> bool:
+    """Whether images are streamed, where the setting is ``auto``, ``yes`` or ``no``."""
+    return stream == "yes" or (stream == "auto" and size_of(source) > LARGE)
+
+
+def sampled(source: Source) -> UInt8[np.ndarray, "n H W *C"]:
+    """All images in their order, if they are few; otherwise random ones, always the same, that
+    stand for all."""
+    most = min(SAMPLE, max(1, SAMPLE_BYTES // int(np.prod(source.image_shape))))
+    rows = range(len(source))
+    if len(source) > most:
+        rows = np.random.default_rng(0).choice(len(source), most, replace=False).tolist()
+    return np.stack([source[i] for i in rows])
+
+
+def digest(lines: Iterable[str]) -> str:
+    """A hash of lines, for `Source.identity`."""
+    found = hashlib.sha256()
+    for line in lines:
+        found.update(line.encode("utf-8", "surrogateescape") + b"\n")
+    return found.hexdigest()

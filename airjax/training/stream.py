@@ -1,0 +1,95 @@
+"""Mini-batches of images that are read while the device computes.
+
+The images are shuffled anew in each epoch, all of them. The mini-batch of a step depends on the
+seed and on the number of steps before it alone: to go on from a state, nothing else is needed.
+"""
+
+from collections import deque
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, UInt8
+
+from airjax.data.source import Source
+from airjax.errors import InputError
+from airjax.inference.blocks import cores
+from airjax.training.devices import Devices
+
+BUFFER = 2**25  # bytes of mini-batches that are on the device
+THREADS = 16  # at most, that read
+
+
+def check_installed() -> None:
+    """Checks for the extra ``stream``.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    if find_spec("grain") is None:
+        rule = "must be no for these images, or needs grain: pip install 'airjax[stream]'"
+        raise InputError("stream", rule)
+
+
+class Stream:
+    """The mini-batches of a training, of images on disk.
+
+    Args:
+        source: the images.
+        batch_size: images in a mini-batch.
+        seed: of the shuffle.
+        most: mini-batches that are on the device at a time, if they are small.
+        devices: that they are divided between.
+
+    Attributes:
+        steps: mini-batches that are on the device at a time.
+    """
+
+    def __init__(self, source: Source, batch_size: int, seed: int, most: int, devices: Devices):
+        import grain
+
+        size = batch_size * int(np.prod(source.image_shape))
+        self.steps, self.devices = min(most, max(1, BUFFER // size)), devices
+        shuffled = grain.MapDataset.source(source).seed(seed).shuffle().repeat()  # type: ignore
+        self.batches = shuffled.batch(batch_size)
+        threads = min(THREADS, cores() or 1, self.steps)
+        self.options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=self.steps)
+        self.reader: Any = None
+        self.read: deque[np.ndarray] = deque()  # not yet used
+        self.first = 0  # the step of the first of them
+        self.ready: tuple[int, Array] | None = None
+
+    def at(self, step: int) -> UInt8[Array, "n B H W *C"]:
+        """The mini-batches of the next ``steps`` steps, on the devices.
+
+        Args:
+            step: the number of steps before.
+
+        Raises:
+            InputError: if no image can be read.
+        """
+        self.prepare(step)
+        assert self.ready is not None
+        return self.ready[1]
+
+    def prepare(self, step: int) -> None:
+        """Reads what `at` is asked for next, while the devices work."""
+        if self.ready is not None and self.ready[0] == step:
+            return
+        if self.reader is None or not self.first <= step <= self.first + len(self.read):
+            self.close()
+            self.reader = iter(self.batches[step:].to_iter_dataset(self.options))
+            self.first = step
+        while self.first < step:
+            self.read.popleft()
+            self.first += 1
+        while len(self.read) < self.steps:
+            self.read.append(next(self.reader))
+        self.ready = step, self.devices.in_shares(np.stack(self.read))
+
+    def close(self) -> None:
+        """Ends the reading."""
+        if self.reader is not None:
+            self.reader.close()
+        self.reader, self.ready = None, None
+        self.read.clear()
