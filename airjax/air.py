@@ -32,7 +32,7 @@ from airjax.inference.results import Objects, Scenes
 from airjax.programs.attend import AttendGuide
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model, geometric_like
-from airjax.training import loop
+from airjax.training import loop, stream
 from airjax.training.checkpoint import load_model, load_training, save_model
 from airjax.training.health import remedy
 from airjax.training.resolve import resolved
@@ -142,7 +142,8 @@ class AIR(TransformerMixin, BaseEstimator):
         what was learned so far.
 
         Args:
-            X: images, or the path of a folder of pictures.
+            X: images, or the path of a folder of pictures. Images on disk that are larger than
+                memory are streamed, see `airjax.config.TrainConfig`.
             y: not used.
             validation_images: images that the training is evaluated on.
             callback: called with each row of ``history_``; ends the training by returning True.
@@ -165,6 +166,9 @@ class AIR(TransformerMixin, BaseEstimator):
             raise InputError("validation_images", rule, watched.shape[1:])
         check_varied(images, "X")
         config, decisions = self._resolved(images, seen)
+        if data.source is not None:
+            stream.check_installed()
+            decisions.append(stream.decision(data))
         record, on_screen = loop.Record(), console.is_terminal or console.is_jupyter
         say = functools.partial(report, to_stderr=not on_screen)  # stdout is the caller's
         if decisions:

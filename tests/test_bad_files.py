@@ -326,8 +326,9 @@ def test_a_run_that_is_none(damage, message, run, capsys):
         ),
         (
             lambda r: edit_config(r / CONFIG, "train", data="gone.npz"),
-            f"--data must be one of {', '.join(DATASETS)}, or the path of an .npz file or of "
-            "a folder (where images have moved, give --data with their new place), got gone.npz",
+            f"--data must be one of {', '.join(DATASETS)}, or the path of an .npz, .npy or "
+            ".zarr, or of a folder (where images have moved, give --data with their new place), "
+            "got gone.npz",
         ),
     ],
 )

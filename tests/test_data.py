@@ -71,7 +71,7 @@ def test_a_name_gives_the_tutorials_scenes(part, number, monkeypatch):
 def test_an_unknown_name_is_an_error():
     with pytest.raises(InputError) as info:
         load("mnits", "train")
-    rule = ", or the path of an .npz file or of a folder, got mnits"
+    rule = ", or the path of an .npz, .npy or .zarr, or of a folder, got mnits"
     assert str(info.value) == f"data must be one of {', '.join(airjax.data.DATASETS)}{rule}"
 
 

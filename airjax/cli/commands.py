@@ -45,7 +45,7 @@ def evaluate(
 
     Args:
         run: Folder of the run; last is the newest one.
-        data: Name of a data set, or path of an .npz or of a folder of pictures.
+        data: Name of a data set, or path of an .npz, .npy or .zarr, or of a folder of pictures.
         part: Part of the data; test is what is held out.
         num_paths: K, the paths of the guide that are averaged over.
         seed: Of the guide's samples.
@@ -99,7 +99,7 @@ def plot(
 
     Args:
         run: Folder of the run; last is the newest one.
-        data: Name of a data set, or path of an .npz or of a folder of pictures.
+        data: Name of a data set, or path of an .npz, .npy or .zarr, or of a folder of pictures.
         n: Number of images.
         data_dir: Folder with MNIST's files.
     """

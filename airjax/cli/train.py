@@ -29,8 +29,8 @@ class Arguments:
         Positional[str | None],
         arg(
             metavar="PICTURES",
-            help="A folder of pictures, an .npz of images, or the name of a data set "
-            f"({', '.join(DATASETS)}).",
+            help="A folder of pictures, an .npz, .npy or .zarr of images, or the name of a data "
+            f"set ({', '.join(DATASETS)}).",
             help_behavior_hint=f"(default: {DEFAULT})",
         ),
     ] = None

@@ -101,7 +101,7 @@ def check_outside(out: Path, pictures: Path) -> None:
     Raises:
         InputError: if ``out`` is in it.
     """
-    in_folder = pictures.is_file() and pictures.suffix != ".npz"
+    in_folder = pictures.is_file() and pictures.suffix not in (".npz", ".npy")
     folder = pictures.parent if in_folder else pictures
     if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
         rule = f"must not be in the folder of pictures; --out ../{out.name}, for example"

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from airjax.config import Config
 from airjax.data import load, load_folder
+from airjax.data.arrays import is_array
 from airjax.data.dataset import Dataset, as_images
 from airjax.data.decode import Broken
 from airjax.data.files import picture_files
@@ -26,7 +27,7 @@ def images_of(
     """Checked images to train on, and, of picture files, what was decided.
 
     Args:
-        X: images, or the path of an .npz or of a folder of pictures.
+        X: images, or the path of an .npz, .npy or .zarr, or of a folder of pictures.
         name: of X, for errors.
         config: of the training.
         object_size: in pixels of the pictures, if it is given.
@@ -39,14 +40,19 @@ def images_of(
         return Dataset(images), None
     if not Path(X).exists():
         raise InputError(name, "must be images, or the path of a folder of pictures", X)
-    if not Path(X).is_dir():
-        return load(str(X), "all", pictures=config.pictures), None
+    stream = config.train.stream
+    if is_array(Path(X)) or not Path(X).is_dir():
+        return load(str(X), "all", pictures=config.pictures, stream=stream), None
+
+    def broken(file: Broken) -> None:
+        raise InputError(str(file.path), f"cannot be read ({file.why})")
+
     loaded = load_folder(
         Path(X), config.pictures, "all", background=config.model.background,
-        object_size=pixels(object_size),
+        object_size=pixels(object_size), stream=stream, on_broken=broken,
     )  # fmt: skip
-    for path, why in loaded.broken:
-        raise InputError(str(path), f"cannot be read ({why})")
+    for file in loaded.broken:
+        broken(file)
     return loaded.parts[0], loaded.survey
 
 

@@ -307,8 +307,8 @@ class Run:
                 ``name`` is None and the images are no longer those that the run was started with.
         """
         where = self.config.train.data if name is None else name
-        # streamed images of the run itself are evaluated on as many as during its training
-        stream = self.config.train.stream if where == self.config.train.data else "no"
+        # of streamed images as many are evaluated as during the training
+        stream = "yes" if self.config.train.stream == "yes" else "no"
         load = partial(
             data.load, where, data_dir=data_dir, pictures=self.config.pictures, stream=stream
         )
@@ -323,12 +323,13 @@ class Run:
 
     def _own_or_all(self, where: str, load: Callable[..., Dataset], must_be_own: bool) -> Dataset:
         """The held-out images of the run's own data, or all images of other data."""
+        others = "auto" if self.config.train.stream == "yes" else "no"  # that may be small
         try:
             held_out = load(part="test")
         except InputError:
             if must_be_own:
                 raise
-            return load(part="all")  # too few to hold some out
+            return load(part="all", stream=others)  # too few to hold some out
         has_fingerprints = (self.path / "data.json").exists()
         if self.is_own(held_out) or (must_be_own and not has_fingerprints):
             return held_out
@@ -338,7 +339,7 @@ class Run:
                 "are in their place"
             )
             raise InputError("data", rule, where)
-        return load(part="all")
+        return load(part="all", stream=others)
 
 
 def unused(folder: Path, stem: str, suffix: str = "") -> Path:

@@ -20,7 +20,6 @@ from airjax import data
 from airjax.config import Config, TriesConfig
 from airjax.config_file import to_json
 from airjax.console import (
-    Decision,
     console,
     decisions_table,
     health_table,
@@ -32,18 +31,16 @@ from airjax.data.arrays import is_array
 from airjax.data.cache import keep_programs
 from airjax.data.dataset import Dataset, check_varied
 from airjax.data.decode import Broken
-from airjax.data.source import size_of
 from airjax.data.survey import Survey
 from airjax.errors import InputError
 from airjax.inference.infer import read, which_look
 from airjax.object_size import pixels
-from airjax.training import loop, tensorboard
+from airjax.training import loop, stream, tensorboard
 from airjax.training.devices import number_of
 from airjax.training.health import health, remedy
 from airjax.training.record import RunRecord
 from airjax.training.resolve import resolved
 from airjax.training.runs import Run
-from airjax.training.stream import check_installed
 
 NUM_PATHS, SEED = 10, 0  # of the evaluation at the end
 
@@ -105,7 +102,7 @@ class Session:
         config, decisions = resolved(config, images, object_size, read.survey, max_objects, given)
         streamed = read.train.source is not None
         if streamed and config.train.stream == "auto":
-            decisions.append(_streams(read.train))
+            decisions.append(stream.decision(read.train))
         config = replace(config, train=replace(config.train, stream="yes" if streamed else "no"))
         if decisions:
             console.print(decisions_table(decisions))
@@ -141,8 +138,11 @@ class Session:
         if moved_to is not None and str(moved_to) != config.train.data:
             place = str(moved_to) if named else os.path.abspath(moved_to)
             config = replace(config, train=replace(config.train, data=place))
+        # what was begun before there was this setting is in memory
+        decided = "yes" if config.train.stream == "yes" else "no"
+        as_begun = replace(config, train=replace(config.train, stream=decided))
         try:
-            read = _read(config, data_dir, strict)
+            read = _read(as_begun, data_dir, strict)
             session = cls(replace(opened, config=config), read.train, read.held_out)
         except InputError as error:
             if error.argument != "data" or moved_to is not None:
@@ -289,7 +289,7 @@ def _read(
 ) -> Read:
     name, pictures, streams = config.train.data, config.pictures, config.train.stream
     if streams == "yes":
-        check_installed()
+        stream.check_installed()
     if name in data.DATASETS or is_array(Path(name)) or not Path(name).is_dir():
         if streams == "yes" and not is_array(Path(name)):
             rule = "must be auto or no but for an .npy, a .zarr, pictures or ArrayRecord files"
@@ -297,7 +297,7 @@ def _read(
         how: Any = data_dir, pictures, streams
         train, held_out = (data.load(name, part, *how) for part in ("train", "test"))
         if train.source is not None:
-            check_installed()
+            stream.check_installed()
         return Read(train, held_out, None)
     background = config.model.background
     loaded = data.load_folder(
@@ -312,14 +312,8 @@ def _read(
     report(f"{number} {kind} of {Path(name).name}")
     train, held_out = loaded.parts
     if train.source is not None:
-        check_installed()
+        stream.check_installed()
     return Read(train, held_out, loaded.survey)
-
-
-def _streams(train: Dataset) -> Decision:
-    assert train.source is not None
-    size = f"{size_of(train.source) / 2**30:.1f} GiB of images"
-    return Decision("streamed", f"yes, {size}; decided from {len(train)} of them", "--stream")
 
 
 def report_broken(broken: list[Broken], strict: bool) -> None:

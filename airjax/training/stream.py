@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, UInt8
 
-from airjax.data.source import Source
+from airjax.console import Decision
+from airjax.data.dataset import Dataset
+from airjax.data.source import Source, size_of
 from airjax.errors import InputError
 from airjax.inference.blocks import cores
 from airjax.training.devices import Devices
@@ -29,6 +31,13 @@ def check_installed() -> None:
     if find_spec("grain") is None:
         rule = "must be no for these images, or needs grain: pip install 'airjax[stream]'"
         raise InputError("stream", rule)
+
+
+def decision(images: Dataset) -> Decision:
+    """That images are streamed."""
+    assert images.source is not None
+    size = f"{size_of(images.source) / 2**30:.1f} GiB of images"
+    return Decision("streamed", f"yes, {size}; decided from {len(images)} of them", "--stream")
 
 
 class Stream:
