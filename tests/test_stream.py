@@ -25,6 +25,7 @@ from airjax.training.devices import Devices
 from airjax.training.record import RunRecord
 from airjax.training.runs import Run
 from airjax.training.stream import Stream
+from airjax.training.trainer import Trainer
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 10, 12)).astype(np.uint8)
 AS_THEY_ARE = PictureConfig(invert="no", channel="grey", normalise="none", crop=0, scale=1.0)
@@ -153,6 +154,17 @@ def test_the_batch_of_a_step_depends_on_the_step_alone():
         batches = np.asarray(made.at(step)).reshape(4, 7)
         assert batches.ravel().tolist() == whole[step * 7 : (step + 4) * 7]
     made.close()
+
+
+def test_a_restart_shuffles_with_its_own_seed():
+    config = Config(TrainConfig(batch_size=7), TINY)
+    for n in (0, 1):
+        again = config.restarted(n)
+        made = Trainer(again, IMAGES[:, :5, :6], source=Numbered())
+        first = np.asarray(made.shown(0))[0].ravel().tolist()
+        made.close()
+        assert first == list(islice(drawn(again.train.seed), 7))
+    assert again.train.seed != config.train.seed
 
 
 def test_large_batches_are_few_on_the_device(monkeypatch):

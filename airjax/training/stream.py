@@ -59,7 +59,8 @@ class Stream:
 
         size = batch_size * int(np.prod(source.image_shape))
         self.steps, self.devices = min(most, max(1, BUFFER // size)), devices
-        shuffled = grain.MapDataset.source(source).seed(seed).shuffle().repeat()  # type: ignore
+        images: Any = source  # grain's type also has names of arguments
+        shuffled = grain.MapDataset.source(images).seed(seed).shuffle().repeat()
         self.batches = shuffled.batch(batch_size)
         threads = min(THREADS, cores() or 1, self.steps)
         self.options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=self.steps)
