@@ -157,7 +157,7 @@ def test_the_batch_of_a_step_depends_on_the_step_alone():
 
 
 def test_a_restart_shuffles_with_its_own_seed():
-    config = Config(TrainConfig(batch_size=7), TINY)
+    config = Config(TrainConfig(steps=1, batch_size=7), TINY)
     for n in (0, 1):
         again = config.restarted(n)
         made = Trainer(again, IMAGES[:, :5, :6], source=Numbered())
