@@ -183,10 +183,10 @@ def test_one_picture_is_in_memory_at_a_time(tmp_path, monkeypatch):
         saved(tmp_path / f"{i}.png", mode="RGB")
     held = []
 
-    def watched(path, *rest):
+    def watched(path, *rest, **named):
         gc.collect()
         held.append(sum(seen() is not None for seen in alive))
-        frames = decode(path, *rest)
+        frames = decode(path, *rest, **named)
         alive.append(weakref.ref(frames[0].pixels))
         return frames
 
