@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,6 +14,7 @@ SAMPLE_BYTES = 2**28  # and no more than this
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Source(Protocol):
     """Images on disk, all of one size. Several threads may read at the same time."""
 
