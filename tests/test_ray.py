@@ -289,6 +289,7 @@ def test_a_cluster_that_loses_a_node(run, pictures, alone, tmp_path):
                 os.kill(each, signal.SIGKILL)
         cluster.kill()
         cluster.wait()
+        cluster.stdout.close()
 
 
 def test_a_bucket(run, pictures, alone, tmp_path):
