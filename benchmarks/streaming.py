@@ -84,7 +84,7 @@ def png(image: np.ndarray) -> bytes:
 
 
 def training(config: Config, images: Dataset) -> Callable[[int], None]:
-    """Takes so many steps, as `airjax train` does."""
+    """A function that runs a number of training steps, as `airjax train` does."""
     trainer = Trainer(config, images.images, source=images.source)
     state = trainer.init()
     advance = Chunks(trainer, state)

@@ -18,10 +18,12 @@ import pytest
 from PIL import Image
 
 from airjax.cli.main import main
-from airjax.config import ModelConfig
+from airjax.config import Config, ModelConfig, TrainConfig
+from airjax.picture_config import PictureConfig
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model
 from airjax.programs.untrained import untrained
+from airjax.training.runs import Run
 
 # many tests compile the same programs; the folder is not in git, and begins empty in a clean clone
 CACHE = Path(__file__).parent.parent / ".pytest_cache" / "xla"
@@ -81,6 +83,17 @@ def scenes(tmp_path_factory):
     images = np.random.default_rng(0).integers(0, 256, (60, 10, 12)).astype(np.uint8)
     np.savez(path, images=images, counts=np.arange(60, dtype=np.int32) % 3)
     return path
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """The folder of an untrained run for grey pictures of 5 x 6 that finds objects everywhere."""
+    settings = PictureConfig("no", None, "grey", 0, normalise="none")
+    config = Config(TrainConfig(data="digits"), TINY, pictures=settings)
+    made = Run.create(config, tmp_path_factory.mktemp("run") / "run")
+    model, guide = untrained(TINY, 1)
+    made.save(model, eager(guide))
+    return made.path
 
 
 @pytest.fixture

@@ -5,29 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import TINY, eager, mistake
+from conftest import mistake
 from test_folder import saved
 
-from airjax.config import Config, TrainConfig
-from airjax.picture_config import PictureConfig
 from airjax.prediction.parts import Parts, divided
-from airjax.prediction.places import Pictures, Place
+from airjax.prediction.places import Listing, Place
 from airjax.prediction.predictor import Kept, Predictor
-from airjax.programs.untrained import untrained
-from airjax.training.runs import Run
 
 pytest.importorskip("pyarrow")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """An untrained run that finds objects everywhere."""
-    settings = PictureConfig("no", None, "grey", 0, normalise="none")
-    config = Config(TrainConfig(data="digits"), TINY, pictures=settings)
-    made = Run.create(config, tmp_path_factory.mktemp("run") / "run")
-    model, guide = untrained(TINY, 1)
-    made.save(model, eager(guide))
-    return made.path
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +78,7 @@ def test_dask_calls_it(run, folder):
 
 
 def test_parts_are_limited_by_number_and_bytes(folder, monkeypatch):
-    pictures = Pictures.of(str(folder), "folder")
+    pictures = Listing.of(str(folder), "folder")
     assert [len(part) for part in divided(pictures)] == [8]
     monkeypatch.setattr("airjax.prediction.parts.PICTURES", 3)
     assert [len(part) for part in divided(pictures)] == [3, 3, 2]
@@ -102,7 +87,7 @@ def test_parts_are_limited_by_number_and_bytes(folder, monkeypatch):
 
 
 def test_a_folder_of_others_is_not_written_to(folder, tmp_path):
-    pictures, out = Pictures.of(str(folder), "folder"), tmp_path / "out"
+    pictures, out = Listing.of(str(folder), "folder"), tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="out must be a new folder"):

@@ -15,15 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, eager
 from PIL import Image
 
 from airjax.cli.main import main
-from airjax.config import Config, TrainConfig
-from airjax.picture_config import PictureConfig
 from airjax.prediction.on_ray import Pool
-from airjax.programs.untrained import untrained
-from airjax.training.runs import Run
 
 parquet = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("ray")
@@ -36,17 +31,6 @@ from airjax.cli.main import main
 main(sys.argv[1:])
 """
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """An untrained run that finds objects everywhere."""
-    settings = PictureConfig("no", None, "grey", 0, normalise="none")
-    config = Config(TrainConfig(data="digits"), TINY, pictures=settings)
-    made = Run.create(config, tmp_path_factory.mktemp("run") / "run")
-    model, guide = untrained(TINY, 1)
-    made.save(model, eager(guide))
-    return made.path
 
 
 @pytest.fixture(scope="module")
@@ -209,8 +193,8 @@ def test_ctrl_c_says_how_to_go_on(run, pictures, tmp_path):
     wait_for_parts(out, 2)
     process.send_signal(signal.SIGINT)
     _, errors = finished(process, 130)
-    said = rf"airjax: stopped; \d+ of {PARTS} parts are finished, and the same command with "
-    assert re.fullmatch(f"{said}--out {out} goes on\n", errors)
+    said = rf"airjax: stopped; \d+ of {PARTS} parts are finished; to continue, repeat the command "
+    assert re.fullmatch(f"{said}with --out {out}\n", errors)
 
 
 def test_a_killed_driver_goes_on(run, pictures, alone, tmp_path):
@@ -241,7 +225,7 @@ def test_a_full_disk_keeps_what_is_finished(run, pictures, alone, tmp_path):
         out = tmp_path / "small" / "out"
         _, errors = finished(start(run, pictures, out), 2)
         assert errors.count("\n") == 1 and "No space left on device" in errors
-        assert re.search(rf"\d+ of {PARTS} parts are finished, and the same command", errors)
+        assert re.search(rf"\d+ of {PARTS} parts are finished; to continue, repeat", errors)
         done = len(list((out / "counts").glob("part-*")))
         assert done and not list(out.rglob("*.tmp"))
         shutil.copytree(out, tmp_path / "out")  # where there is room

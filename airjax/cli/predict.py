@@ -49,7 +49,7 @@ def predict(
         folder: Folder of pictures (and folders below it), or one picture; with --engine ray also a
             URL, such as s3://bucket/folder.
         out: Folder for the results, a new one, outside of the folder of pictures. With --engine ray
-            also a URL, or the results of an interrupted reading, which then goes on.
+            also a URL, or the folder of an interrupted run of this command, which is continued.
         format: One or several. csv and parquet are tables of objects and of counts; json is
             everything; coco is detection results and the list of images that they belong to; masks
             are label images; rois are zips for Fiji's ROI manager; geojson is for QuPath.

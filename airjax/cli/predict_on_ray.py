@@ -14,7 +14,7 @@ from airjax.errors import InputError
 from airjax.inference.writers import needed
 from airjax.prediction.on_ray import Done, read_parts, started
 from airjax.prediction.parts import Parts
-from airjax.prediction.places import Pictures, Place, is_url
+from airjax.prediction.places import Listing, Place, is_url
 from airjax.prediction.predictor import Kept, Predictor
 from airjax.training.runs import Run
 
@@ -27,7 +27,7 @@ def predict_on_ray(
     Args:
         run: with a trained model.
         folder: path or URL of the pictures.
-        out: path or URL of the results, new or of an interrupted reading; None for a new one.
+        out: path or URL of the results, new or to be continued; None for a new one.
         kept: which objects are written.
         how: number of paths, second look, and seed, see `airjax.cli.predictions.air_of`.
 
@@ -43,7 +43,7 @@ def predict_on_ray(
             check_outside(Path(to), Path(folder))
     # first Ray, which forks: threads of JAX or of file systems would not survive that
     with started() as ray:
-        pictures, place = Pictures.of(folder, "folder"), Place(to, "out")
+        pictures, place = Listing.of(folder, "folder"), Place(to, "out")
         air, flags = air_of(run, *how)
         channels = air.model.config.channels
         seen = for_these(pictures.files, run.config.pictures, channels, pictures.contents)
@@ -66,8 +66,8 @@ def predict_on_ray(
             for one in tracked(steps, "reading", total, lambda done: len(files[done.part])):
                 done.append(one)
         except (InputError, KeyboardInterrupt) as error:
-            finished = f"{before + len(done)} of {len(files)} parts are finished, and the same "
-            finished += f"command with --out {to} goes on"
+            finished = f"{before + len(done)} of {len(files)} parts are finished; to continue, "
+            finished += f"repeat the command with --out {to}"
             if isinstance(error, KeyboardInterrupt):
                 report(f"stopped; {finished}", to_stderr=True)
                 raise

@@ -24,7 +24,7 @@ from airjax.inference.infer import which_look
 from airjax.inference.results import Objects
 from airjax.inference.writers import WRITERS
 from airjax.picture_config import PictureConfig
-from airjax.prediction.predictor import KEPT, Found, Kept, Predictor, below
+from airjax.prediction.predictor import KEPT, Kept, Prediction, Predictor, below
 from airjax.training.runs import Run, unused
 
 FOUND = Path("found")  # folder of results unless another one is given
@@ -143,7 +143,7 @@ def _left_out(summary: Summary, root: Path, kept: Kept) -> dict[str, list[str]]:
 
 
 def _write(
-    pictures: Iterable[Found],
+    pictures: Iterable[Prediction],
     out: Path,
     formats: tuple[str, ...],
     draw: bool,

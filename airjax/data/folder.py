@@ -115,7 +115,7 @@ def for_these(
     return as_given if again.pictures.white_of_type == config.white_of_type else again
 
 
-class Found(NamedTuple):
+class Stored(NamedTuple):
     """What is in a folder.
 
     Attributes:
@@ -131,7 +131,7 @@ class Found(NamedTuple):
     passed_over: list[str]
 
     @classmethod
-    def in_folder(cls, folder: Path) -> "Found":
+    def in_folder(cls, folder: Path) -> "Stored":
         """The pictures in ArrayRecord files, if there are such, or picture files.
 
         Raises:
@@ -145,9 +145,9 @@ class Found(NamedTuple):
         return cls(pictures.files, None, pictures.files, pictures.report())
 
 
-class Pictures:
-    """Pictures with one image each, as an `airjax.data.source.Source`. In place of one that cannot
-    be read stands the next one that can.
+class PictureSource:
+    """Pictures with one image each, as an `airjax.data.source.Source`. One that cannot be read is
+    replaced by the next one that can.
 
     Args:
         folder: that they are in.
@@ -161,7 +161,7 @@ class Pictures:
     def __init__(
         self,
         folder: Path,
-        found: Found,
+        found: Stored,
         files: Sequence[Path],
         config: PictureConfig,
         shape: tuple[int, ...],
@@ -199,12 +199,12 @@ class Pictures:
             return Broken(path, f"must have one page to be streamed, has {len(found)} (--pages)")
         return found[0].image
 
-    def part(self, part: str) -> "Pictures":
+    def part(self, part: str) -> "PictureSource":
         """Those of ``train``, of ``test`` (every tenth), or ``all``."""
         rows = np.flatnonzero(part_of(len(self), "data", part, every=True))
         files = Rows[Path](self.files, rows)
         how = self.config, self.image_shape, self.on_broken
-        return Pictures(self.folder, self.found, files, *how)
+        return PictureSource(self.folder, self.found, files, *how)
 
     def identity(self) -> dict[str, Any]:
         """The number of pictures, and a hash of the names and sizes of the files in the folder."""
@@ -254,7 +254,7 @@ def load_folder(
     Raises:
         InputError: if there are no pictures, or too few to hold some out, or of several sizes.
     """
-    found, name = Found.in_folder(folder), folder.name or str(folder)
+    found, name = Stored.in_folder(folder), folder.name or str(folder)
     files, seen = found.files, Survey(config, background, None, [])
     if not config.is_decided:
         seen = survey(files, config, background, object_size, contents=found.contents)
@@ -279,11 +279,11 @@ def load_folder(
 
 def _source(
     folder: Path,
-    found: Found,
+    found: Stored,
     config: PictureConfig,
     stream: str,
     on_broken: Callable[[Broken], None],
-) -> Pictures | None:
+) -> PictureSource | None:
     """The pictures to stream; None where they are read into memory."""
     if stream == "no" or (config.crop and stream == "auto"):
         return None
@@ -300,13 +300,13 @@ def _source(
             rule = "must be auto or no where pages of files are pictures of their own (--pages)"
             raise InputError("stream", rule, stream)
         shape = images[0].image.shape
-        source = Pictures(folder, found, found.files, config, shape, on_broken)
+        source = PictureSource(folder, found, found.files, config, shape, on_broken)
         return source if is_streamed(source, stream) else None
     return None  # none can be read
 
 
 def _images(
-    files: Sequence[Path], found: Found, config: PictureConfig, broken: dict[Path, Broken]
+    files: Sequence[Path], found: Stored, config: PictureConfig, broken: dict[Path, Broken]
 ) -> Iterator[np.ndarray]:
     """The images in files; those that cannot be read are added to ``broken``."""
     for read in read_images(files, config, contents=found.contents):

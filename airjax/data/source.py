@@ -30,7 +30,7 @@ class Source(Protocol):
         ...
 
     def identity(self) -> dict[str, Any]:
-        """What tells these images from others without reading them, as JSON."""
+        """What identifies the images, without reading all of them; as JSON."""
         ...
 
 

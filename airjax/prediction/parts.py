@@ -1,5 +1,5 @@
-"""Results in parts: a folder of Parquet files that many workers write, and that another process
-goes on with where one was killed.
+"""Results in parts: a folder of Parquet files written by many workers. An interrupted reading is
+continued with the missing parts.
 
     OUT/plan.json                  what is read, with which settings, in how many parts
     OUT/objects/part-000000.parquet   a row an object
@@ -17,7 +17,7 @@ from typing import Any
 
 import airjax
 from airjax.errors import InputError
-from airjax.prediction.places import Pictures, Place
+from airjax.prediction.places import Listing, Place
 from airjax.prediction.predictor import Tables
 
 PICTURES, BYTES = 1024, 64_000_000  # of a part, at most
@@ -40,8 +40,8 @@ class Parts:
     finished: frozenset[int]
 
     @classmethod
-    def plan(cls, out: Place, pictures: Pictures, settings: dict[str, Any]) -> "Parts":
-        """The parts of these pictures; writes the plan, or goes on with the one that is there.
+    def plan(cls, out: Place, pictures: Listing, settings: dict[str, Any]) -> "Parts":
+        """The parts of these pictures; writes the plan, or continues an existing one.
 
         Args:
             out: folder of results: a new one, or one of the same pictures and settings.
@@ -93,7 +93,7 @@ def write(out: Place, part: int, tables: Tables) -> None:
     out.write_table(f"counts/{name}", tables.counts)
 
 
-def divided(pictures: Pictures) -> list[list[Path]]:
+def divided(pictures: Listing) -> list[list[Path]]:
     """The pictures in parts of at most ``PICTURES`` pictures and, if they are several, ``BYTES``
     bytes."""
     parts, total = [list[Path]()], 0

@@ -129,7 +129,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Listing:
     """The pictures in a folder.
 
     Attributes:
@@ -147,7 +147,7 @@ class Pictures:
     passed_over: list[str]
 
     @classmethod
-    def of(cls, name: str, argument: str) -> "Pictures":
+    def of(cls, name: str, argument: str) -> "Listing":
         """The pictures in the folder, or at the URL, of this name.
 
         Raises:

@@ -77,7 +77,7 @@ def only(objects: Objects, kept: np.ndarray) -> Objects:
     return chosen._replace(count_probs=poisson_binomial(chosen.scores))
 
 
-class Found(NamedTuple):
+class Prediction(NamedTuple):
     """What was found in a picture.
 
     Attributes:
@@ -207,7 +207,7 @@ class Predictor:
 
     def each(
         self, images: Iterator[ReadImage], name_of: Callable[[Path], str] = Path.as_posix
-    ) -> Iterator[Found]:
+    ) -> Iterator[Prediction]:
         """What is found in each of these images, in bounded memory; ``name_of`` as in `tables`."""
         first = next(images, None)
         if first is None:  # all files are broken
@@ -221,7 +221,7 @@ class Predictor:
             some = [region for region, keep in zip(shapes, which, strict=True) if keep]
             file, size = name_of(read.path), read.placement.file
             picture = Picture(file, read.frame.page, size, only(in_pixels, which), some)
-            yield Found(picture, read, only(objects, which), int((~which).sum()))
+            yield Prediction(picture, read, only(objects, which), int((~which).sum()))
 
 
 def found_in(

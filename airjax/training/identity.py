@@ -21,8 +21,8 @@ WITHOUT_EFFECT = re.compile("CACHE|_PERSISTENT_|_LOG")
 
 
 def fingerprint(images: Dataset) -> dict[str, Any]:
-    """Shape and sha256 of images; of streamed ones those of a sample, with what tells all of them
-    from others."""
+    """Shape and sha256 of images; of streamed images those of the sample, and the identity of their
+    source."""
     digest = hashlib.sha256(np.ascontiguousarray(images.images).data).hexdigest()
     streamed = {} if images.source is None else {"streamed": images.source.identity()}
     return {"shape": list(images.images.shape), "sha256": digest} | streamed

@@ -1,7 +1,7 @@
 """Mini-batches of images that are read while the device computes.
 
 The images are shuffled anew in each epoch, all of them. The mini-batch of a step depends on the
-seed and on the number of steps before it alone: to go on from a state, nothing else is needed.
+seed and on the number of steps before it alone: to continue from a state, nothing else is needed.
 """
 
 from collections import deque

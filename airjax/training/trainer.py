@@ -206,7 +206,7 @@ class Trainer:
         return state, jnp.isfinite(state.elbo_sum) & state.is_finite
 
     def shown(self, step: int) -> Any:
-        """What `chunk` is given after so many steps: all images, or the next mini-batches of a
+        """The images for `chunk` after ``step`` steps: all of them, or the next mini-batches of a
         stream, ``[n, B, H, W]`` or ``[n, B, H, W, C]``."""
         return self.images if self.stream is None else self.stream.at(step)
 
