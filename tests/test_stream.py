@@ -278,7 +278,11 @@ def test_a_broken_picture_is_named_on_the_command_line(tmp_path, capsys):
         ("a.zarr", None, "must be a .zarr of an array, or of a group with an array images ("),
         ("a", [], "--data must hold pictures: its ArrayRecord files have no records"),
         ("a", b"no archive", "must be a whole ArrayRecord file"),
-        ("a.npz", IMAGES, "--stream must be auto or no but for an .npy, a .zarr, pictures or Arr"),
+        (
+            "a.npz",
+            IMAGES,
+            "--stream must be auto or no, except for an .npy, a .zarr, pictures or Arr",
+        ),
     ],
 )
 def test_wrong_images_are_one_line(name, content, message, tmp_path, capsys):

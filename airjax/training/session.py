@@ -292,7 +292,7 @@ def _read(
         stream.check_installed()
     if name in data.DATASETS or is_array(Path(name)) or not Path(name).is_dir():
         if streams == "yes" and not is_array(Path(name)):
-            rule = "must be auto or no but for an .npy, a .zarr, pictures or ArrayRecord files"
+            rule = "must be auto or no, except for an .npy, a .zarr, pictures or ArrayRecord files"
             raise InputError("stream", rule, name)
         how: Any = data_dir, pictures, streams
         train, held_out = (data.load(name, part, *how) for part in ("train", "test"))
