@@ -1,5 +1,7 @@
 """Arrays of images in an .npy or a .zarr, read whole or one image at a time."""
 
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,15 @@ class ArrayFile:
             raise InputError(str(path), rule)
         self.path, self.shape, self.dtype = path, mapped.shape, mapped.dtype
         self.start = mapped.offset
+        self.descriptor = os.open(path, os.O_RDONLY)  # to open it for each image takes longer
+        weakref.finalize(self, os.close, self.descriptor)
 
     def __getitem__(self, i: int) -> np.ndarray:
         shape = self.shape[1:]
         count = int(np.prod(shape))
         start = self.start + i * count * self.dtype.itemsize
-        return np.fromfile(self.path, self.dtype, count, offset=start).reshape(shape)
+        content = os.pread(self.descriptor, count * self.dtype.itemsize, start)
+        return np.frombuffer(content, self.dtype).reshape(shape)
 
     def whole(self) -> np.ndarray:
         """All of it."""
