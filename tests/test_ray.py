@@ -158,49 +158,20 @@ def listening() -> set[str]:
     return found
 
 
-def test_results_are_those_of_one_process_to_the_byte(run, pictures, alone, tmp_path):
+def test_what_stopped_goes_on_to_the_bytes_of_one_process(run, pictures, alone, tmp_path):
+    out = tmp_path / "out"
+    # Ctrl-C
     before = listening()
-    process = start(run, pictures, tmp_path / "out")
-    wait_for_parts(tmp_path / "out", 1)
-    assert listening() <= before  # nothing beyond this machine
-    output, errors = finished(process)
-    check_complete(tmp_path / "out", alone)
-    assert errors == (f"airjax: left out: 2 files that cannot be read, see {tmp_path}/out/broken\n")
-    assert f"{PICTURES} pictures, " in output
-    assert f"{PICTURES + 2} pictures in {PARTS} parts" in output
-    # all is there: the same command finds it
-    output, _ = finished(start(run, pictures, tmp_path / "out"))
-    assert f"{PARTS} parts are finished already" in output
-    check_complete(tmp_path / "out", alone)
-
-
-def test_killed_actors_cost_nothing(run, pictures, alone, tmp_path):
-    out = tmp_path / "out"
-    process = start(run, pictures, out)
-    for parts in (2, 10):
-        wait_for_parts(out, parts)
-        killed = actors(process.pid)
-        assert killed
-        for each in killed:
-            os.kill(each, signal.SIGKILL)
-    finished(process)
-    check_complete(out, alone)
-
-
-def test_ctrl_c_says_how_to_go_on(run, pictures, tmp_path):
-    out = tmp_path / "out"
     process = start(run, pictures, out)
     wait_for_parts(out, 2)
+    assert listening() <= before  # nothing beyond this machine
     process.send_signal(signal.SIGINT)
     _, errors = finished(process, 130)
     said = rf"airjax: stopped; \d+ of {PARTS} parts are finished; to continue, repeat the command "
     assert re.fullmatch(f"{said}with --out {out}\n", errors)
-
-
-def test_a_killed_driver_goes_on(run, pictures, alone, tmp_path):
-    out = tmp_path / "out"
+    # a killed driver
     process = start(run, pictures, out)
-    wait_for_parts(out, 5)
+    wait_for_parts(out, len(list((out / "counts").glob("part-*"))) + 3)
     working = actors(process.pid)
     process.kill()
     process.communicate()
@@ -210,8 +181,11 @@ def test_a_killed_driver_goes_on(run, pictures, alone, tmp_path):
         time.sleep(0.2)
     had = {path: path.stat().st_mtime_ns for path in (out / "counts").glob("part-*")}
     assert 5 <= len(had) < PARTS
-    output, _ = finished(start(run, pictures, out))
+    output, errors = finished(start(run, pictures, out))
     assert f"{len(had)} parts are finished already" in output
+    assert f"{PICTURES} pictures, " in output
+    assert f"{PICTURES + 2} pictures in {PARTS} parts" in output
+    assert errors == f"airjax: left out: 2 files that cannot be read, see {out}/broken\n"
     assert all(path.stat().st_mtime_ns == time for path, time in had.items())
     check_complete(out, alone)
     # other pictures, or other flags, are not mixed with these
@@ -220,7 +194,7 @@ def test_a_killed_driver_goes_on(run, pictures, alone, tmp_path):
     assert errors.count("\n") == 1
 
 
-def test_a_full_disk_keeps_what_is_finished(run, pictures, alone, tmp_path):
+def test_a_full_disk_and_killed_actors_cost_nothing(run, pictures, alone, tmp_path):
     with mounted(tmp_path / "small", "100k"):
         out = tmp_path / "small" / "out"
         _, errors = finished(start(run, pictures, out), 2)
@@ -229,9 +203,17 @@ def test_a_full_disk_keeps_what_is_finished(run, pictures, alone, tmp_path):
         done = len(list((out / "counts").glob("part-*")))
         assert done and not list(out.rglob("*.tmp"))
         shutil.copytree(out, tmp_path / "out")  # where there is room
-    output, _ = finished(start(run, pictures, tmp_path / "out"))
+    out = tmp_path / "out"
+    process = start(run, pictures, out)
+    for parts in (2, 10):
+        wait_for_parts(out, done + parts)
+        killed = actors(process.pid)
+        assert killed
+        for each in killed:
+            os.kill(each, signal.SIGKILL)
+    output, _ = finished(process)
     assert f"{done} parts are finished already" in output
-    check_complete(tmp_path / "out", alone)
+    check_complete(out, alone)
 
 
 CLUSTER = """
