@@ -17,8 +17,12 @@ project = "airjax"
 author = "The airjax authors"
 copyright = author
 version = release = airjax.__version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_nb", "sphinx_design", "sphinx_copybutton",
+    "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode",
+]  # fmt: skip
 exclude_patterns = ["_build"]
+copybutton_exclude = ".linenos, .gp, .go"  # prompts and output are not copied
 
 html_theme = "furo"
 html_title = f"airjax {version}"
@@ -33,7 +37,7 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_output_stderr = "remove"  # messages of libraries about the machine
 nb_ipywidgets_js = {}  # otherwise pages may load scripts from other servers
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
 

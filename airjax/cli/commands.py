@@ -100,7 +100,7 @@ def plot(
     Args:
         run: Folder of the run; last is the newest one.
         data: Name of a data set, or path of an .npz, .npy or .zarr, or of a folder of pictures.
-        n: Number of images.
+        n: Number of images; blank ones are passed over.
         data_dir: Folder with MNIST's files.
     """
     from airjax.console import report
@@ -112,13 +112,14 @@ def plot(
     found = trained(run)
     scenes = found.data(data, None, data_dir)
     own = data is None or found.is_own(scenes)
-    reading = read(*found.load(), scenes.images[:n])
+    shown = scenes[plots.not_blank(scenes.images, n)]
+    reading = read(*found.load(), shown.images)
     drawn = found.figures / "reconstructions.png"
     if not own:  # the run's own figure stays
         drawn = unused(found.figures, f"reconstructions-{scenes.name}", ".png")
     for figure, path in (
         (plots.curves(found.rows()), found.figures / "curves.png"),
-        (plots.reconstructions(scenes[:n], reading, n), drawn),
+        (plots.reconstructions(shown, reading, n), drawn),
     ):
         report(f"picture {plots.save(figure, path)}")
 

@@ -58,7 +58,7 @@ class Dataset:
         return len(self.images if self.source is None else self.source)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Dataset":
-        """The data set of a slice or mask."""
+        """The data set of a slice, a mask or indices."""
         arrays = {key: value[rows] for key, value in _arrays(self).items()}
         return replace(self, **arrays, source=None)
 

@@ -59,11 +59,23 @@ def curves(rows: Sequence[dict[str, Any]], stacked: bool = False) -> Figure:
 def reconstructions(data: Dataset, reading: Reading, n: int = 10) -> Figure:
     """The tutorial's figure 4: images above their reconstructions with the windows of the steps.
 
-    The windows of the first, second and third step have red, green and blue borders.
+    The windows of the first, second and third step have red, green and blue borders. Which images:
+    `not_blank`.
     """
-    n = min(n, len(data))
-    boxes, counts = np.asarray(reading.window_boxes[:n]), np.asarray(reading.count)[:n]
-    return over(data.images[:n] / 255, np.asarray(reading.reconstruction[:n]), boxes, counts)
+    rows = not_blank(data.images, n)
+    boxes, counts = np.asarray(reading.window_boxes)[rows], np.asarray(reading.count)[rows]
+    return over(data.images[rows] / 255, np.asarray(reading.reconstruction)[rows], boxes, counts)
+
+
+def not_blank(images: UInt8[np.ndarray, "N H W *C"], n: int) -> Int[np.ndarray, " n"]:
+    """The first n images that have more than one value; blank ones only where there are fewer.
+
+    Returns:
+        their indices, rising; fewer than n if there are not as many images.
+    """
+    pixels = images.reshape(len(images), -1)
+    is_blank = pixels.min(axis=1) == pixels.max(axis=1)
+    return np.sort(np.argsort(is_blank, kind="stable")[:n])
 
 
 def over(
