@@ -44,6 +44,7 @@ myst_update_mathjax = False
 default_role = "py:obj"  # in docstrings `airjax.programs.model` is a link
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_preserve_defaults = True
+autodoc_mock_imports = ["magicgui"]  # the plugin for napari is described without a viewer
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False

@@ -1,15 +1,17 @@
-"""The truth that results are compared with: a table of counts, dots or boxes, COCO's JSON, or label
-images."""
+"""The truth that results are compared with: a table of counts, dots or boxes, COCO's JSON, label
+images, or files of other programs with what was marked there."""
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer
 
+from airjax.cli.drawn import SUFFIXES as DRAWN
+from airjax.cli.drawn import drawn_files, is_geojson, is_napari, name_of, read_drawn
 from airjax.cli.found import BOX
 from airjax.cli.label_images import boxes_of, label_files, numbered, pieces, read_labels
 from airjax.cli.tables import Page, Table
@@ -26,7 +28,8 @@ class Marked(NamedTuple):
     Attributes:
         number: of objects.
         boxes: ``[n, 4]``; a dot is a box without width and height. Of counts, ``[0, 4]``.
-        ignored: ``[k, 4]``, boxes of regions that are left out (COCO's crowds).
+        ignored: ``[k, 4]``, boxes of regions that are left out (COCO's crowds, QuPath's classes
+            that are ignored).
         labels: the number of the object in each pixel, 1 to n; None without label images.
         size: height and width of the picture; None where it is not known.
     """
@@ -59,16 +62,22 @@ class Truth(NamedTuple):
 
 
 def read_truth(path: Path) -> Truth:
-    """Reads a table, COCO's JSON, or finds label images, by the name of the file.
+    """Reads a table, COCO's JSON or files of other programs, or finds label images, by the name of
+    the file.
 
     Raises:
         InputError: if it cannot be read, or does not have the form of one of these.
     """
     if not path.exists():
         raise InputError("TRUTH", "must be a file, or a folder of label images", path)
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+    suffix = path.suffix.lower()
+    if path.is_dir() and (files := drawn_files(path)) and not _has_pictures(path):
+        return _drawn({file.relative_to(path).as_posix(): file for file in files})
+    if path.is_dir() or suffix in SUFFIXES:
         return _labels(path)
-    return _coco(path) if path.suffix.lower() == ".json" else _table(path)
+    if suffix in DRAWN and (suffix != ".csv" or is_napari(Table(path, "TRUTH").columns)):
+        return _drawn({path.name: path})
+    return _json(path) if suffix == ".json" else _table(path)
 
 
 def _of_pages(
@@ -137,12 +146,16 @@ def _objects(table: Table, columns: tuple[str, ...]) -> Truth:
 # COCO
 
 
-def _coco(path: Path) -> Truth:
+def _json(path: Path) -> Truth:
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise InputError("TRUTH", f"cannot be read as JSON ({why})", path) from None
+    return _drawn({path.name: path}) if is_geojson(data) else _coco(data, path)
+
+
+def _coco(data: Any, path: Path) -> Truth:
     images = data.get("images") if isinstance(data, dict) else None
     annotations = data.get("annotations") if isinstance(data, dict) else None
     if not isinstance(images, list) or not isinstance(annotations, list) or not images:
@@ -229,3 +242,48 @@ def _labels(path: Path) -> Truth:
         return found
 
     return Truth("labels", list(files), pages, True, lines, masks)
+
+
+def _has_pictures(folder: Path) -> bool:
+    try:
+        return bool(label_files(folder)[0])
+    except InputError:
+        return False
+
+
+# what was marked in other programs
+
+
+def _drawn(files: dict[str, Path]) -> Truth:
+    """The marks in files, by their path in the folder that was given. Points and outlines together
+    are all taken as dots."""
+    read = {file: read_drawn(path) for file, path in files.items()}
+    marks = [mark for drawn in read.values() for mark in drawn.marks if not mark.is_ignored]
+    points, lines = sum(mark.is_point for mark in marks), list[str]()
+    if 0 < points < len(marks):
+        lines.append(f"points and outlines: {points} and {len(marks) - points}; all taken as dots")
+    if skipped := sum(drawn.skipped for drawn in read.values()):
+        lines.append(f"passed over: {skipped} marks that are neither points nor outlines")
+    if left_out := sum(mark.is_ignored for drawn in read.values() for mark in drawn.marks):
+        lines.append(f"marks of ignored classes: {left_out}; they, and what is found there, are "
+                     "left out")  # fmt: skip
+    pictures: dict[tuple[str, Page], Marked] = {}
+    for file, drawn in read.items():
+        name, page = name_of(file)
+        pages = {mark.page if page is None else page for mark in drawn.marks} or {page}
+        if len(pages) > 1 and None in pages:
+            raise InputError("TRUTH", "must have a page for each mark, or for none", file)
+        for one in pages:
+            if (name, one) in pictures:
+                raise InputError("TRUTH", "must have one file for each picture", file)
+            here = [mark for mark in drawn.marks if page is not None or mark.page == one]
+            boxes = _boxes_of(mark.box for mark in here if not mark.is_ignored)
+            if points:
+                boxes = np.tile((boxes[:, :2] + boxes[:, 2:]) / 2, 2)
+            ignored = _boxes_of(mark.box for mark in here if mark.is_ignored)
+            pictures[name, one] = Marked(len(boxes), boxes, ignored)
+    return _of_pages("dots" if points else "boxes", pictures, lines)
+
+
+def _boxes_of(boxes: Iterable[tuple[float, ...]]) -> Float[np.ndarray, "n 4"]:
+    return np.array(list(boxes), float).reshape(-1, 4)

@@ -99,9 +99,11 @@ def _new(
         return Labels(values, name=name, opacity=0.4, **placed)
     width: dict[str, Any] = {"name": name, "ndim": ndim, **placed}
     if kind == "boxes":
-        look = {"face_color": "transparent", "edge_color": COLOUR, "edge_width": side / 20}
+        look: dict[str, Any] = {"face_color": "transparent", "edge_color": COLOUR}
+        look["edge_width"] = side / 20
         return Shapes(values, shape_type="rectangle", **look, **width)
-    return Points(values, size=side / 4, face_color=COLOUR, border_color="black", **width)
+    look = {"face_color": COLOUR, "border_color": "black", "size": side / 4}
+    return Points(values, **look, **width)
 
 
 def _update(layer: Any, kind: str, values: Any) -> None:

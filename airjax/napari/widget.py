@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from magicgui.types import FileDialogMode
 from magicgui.widgets import ComboBox, Container, FileEdit, FloatSpinBox, Label, PushButton
 
 from airjax.cli.flags import flag
@@ -24,18 +25,20 @@ class Read(Container):
     """Finds the objects in an image layer with the model of a run.
 
     Args:
-        viewer: whose layers are read, and which gets the layers of what was found.
+        napari_viewer: whose layers are read, and which gets the layers of what was found. By this
+            name, napari gives its own.
 
     Attributes:
         found: what was found last, and None before.
         worker: that reads in a thread of its own, and None while nothing is read.
     """
 
-    def __init__(self, viewer: "Viewer"):
-        self.viewer = viewer
+    def __init__(self, napari_viewer: "Viewer"):
+        # plugins get a proxy, whose layers are new objects each time
+        self.viewer = viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.layer = ComboBox(label="image", choices=self._images, tooltip="The layer to read.")
         self.run = FileEdit(
-            label="run", mode="d", value=LAST, tooltip=f"{RUN}napari was started."
+            label="run", mode=FileDialogMode.EXISTING_DIRECTORY, value=Path(LAST), tooltip=f"{RUN}napari was started."
         )  # fmt: skip
         self.threshold = FloatSpinBox(
             label="threshold", value=0.0, min=0.0, max=1.0, step=0.05,
@@ -67,7 +70,7 @@ class Read(Container):
         self.button.text, self.button.enabled = READING, False
         shown = {"total": len(planes), "desc": f"reading {image.name}"}
         self.worker = create_worker(
-            _reading, planes, Path(self.run.value), self.threshold.value,
+            _reading, planes, Path(str(self.run.value)), self.threshold.value,
             _connect={"returned": lambda found: self._done(image, planes, found)},
             _progress=shown, _start_thread=False,
         )  # fmt: skip
