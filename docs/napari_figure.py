@@ -22,7 +22,7 @@ def main(run: str, picture: str, figure: str) -> None:
     viewer = napari.Viewer(show=False)
     viewer.open(picture, plugin="napari", layer_type="image")
     _, widget = viewer.window.add_plugin_dock_widget("airjax", "Find objects")
-    widget.run.value = run
+    widget.run.line_edit.value = run
     viewer.window.resize(*SIZE)
     viewer.show()
     widget.button.clicked.emit(True)

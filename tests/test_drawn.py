@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,17 @@ import roifile
 import tifffile
 from conftest import mistake
 from PIL import Image
+from scipy.ndimage import binary_fill_holes, gaussian_filter, label
+from skimage.morphology import remove_small_objects
+from skimage.segmentation import relabel_sequential
 
-from airjax.cli.drawn import name_of, read_drawn
+from airjax.cli.drawn import drawn_files, labels_of, name_of, read_drawn
 from airjax.cli.main import main
 from airjax.cli.truth import read_truth
 from airjax.errors import InputError
-from airjax.inference.writers import OBJECT, PICTURE
+from airjax.inference.regions import Region
+from airjax.inference.results import Objects
+from airjax.inference.writers import OBJECT, PICTURE, WRITERS, Picture
 
 BOXES = {"a.png": [(2, 2, 12, 12), (20, 5, 30, 15)], "below/b.tif": [(5, 5, 15, 15)], "c.png": []}
 SQUARE = [[2, 2], [12, 2], [12, 12], [2, 12], [2, 2]]
@@ -214,33 +220,114 @@ def test_wrong_files(results, tmp_path, capsys):
         read_truth(zips)
 
 
-def test_what_predict_writes_comes_back(pictures, run, tmp_path, capsys):
-    """Unchanged, all objects match."""
+def test_outlines_become_pixels(tmp_path):
+    """A square with a hole, of which a later triangle covers a part, beyond the border."""
+    square, hole = [(1, 1), (6, 1), (6, 6), (1, 6)], [(2, 2), (4, 2), (4, 4), (2, 4)]
+    labels = labels_of([[square, hole], [[(5, -3), (9, -3), (9, 20), (5, 20)]]], (7, 8))
+    expected = np.zeros((7, 8), int)
+    expected[1:6, 1:6], expected[2:4, 2:4], expected[:, 5:] = 1, 0, 2
+    np.testing.assert_array_equal(labels, expected)
+    assert not labels_of([[[(50, 50), (60, 50), (60, 60)]]], (7, 8)).any()
+    assert not labels_of([], (7, 8)).any()
+
+
+def picture_of(labels):
+    """What was found: an object for each number, from 1."""
+    found = []
+    for number in range(1, labels.max() + 1):
+        rows, columns = np.nonzero(labels == number)
+        found.append(Region(rows, columns, 1.0, 1.0, 0.0, False))
+    boxes = [[r.columns.min(), r.rows.min(), r.columns.max() + 1, r.rows.max() + 1] for r in found]
+    tight, n = np.array(boxes, np.float32), len(found)
+    nothing, probs = np.zeros((n, 2), np.float32), np.eye(n + 1, dtype=np.float32)[n]
+    objects = Objects(tight, tight, np.ones(n, np.float32), nothing, nothing, probs)
+    return Picture("a.tif", 3, labels.shape, objects, found)
+
+
+@pytest.fixture
+def blobs():
+    """Labels of some shapes of 3 to 100 pixels, which touch."""
+    smooth = gaussian_filter(np.random.default_rng(2).normal(size=(60, 80)), 2)
+    labels, _ = label(smooth > 0.02)
+    for number in range(1, labels.max() + 1):  # without holes
+        labels[binary_fill_holes(labels == number)] = number
+    return relabel_sequential(remove_small_objects(labels, max_size=2))[0]
+
+
+@pytest.mark.parametrize("kind", ["rois", "geojson"])
+def test_outlines_of_predict_have_its_pixels(kind, blobs, tmp_path):
+    writer = WRITERS[kind](tmp_path)
+    writer.add(picture_of(blobs))
+    writer.close()
+    (path,) = drawn_files(tmp_path)
+    assert name_of(path.name) == ("a.tif", 3) and blobs.max() > 9
+    rings = [mark.rings for mark in read_drawn(path).marks]
+    np.testing.assert_array_equal(labels_of(rings, blobs.shape), blobs)
+
+
+@pytest.mark.slow
+def test_what_predict_writes_comes_back(run, tmp_path, capsys):
+    """All its files and pages have their truth."""
     pages = np.random.default_rng(0).integers(0, 256, (2, 5, 6)).astype(np.uint8)
-    Image.fromarray(pages[0]).save(tmp_path / "x.png")
     folder, out = tmp_path / "small", tmp_path / "out"
     folder.mkdir()
-    for i in range(2):
-        Image.fromarray(pages[i]).save(folder / f"{i}.png")
+    Image.fromarray(pages[0]).save(folder / "a.png")
     tifffile.imwrite(folder / "series.tif", pages, photometric="minisblack")
-    main(
-        ["predict", str(run), str(folder), "--out", str(out), "--format", "csv", "rois", "geojson"]
-    )
+    formats = ["csv", "masks", "rois", "geojson"]
+    main(["predict", str(run), str(folder), "--out", str(out), "--format", *formats])
     for kind in ("rois", "geojson"):
         table, text = shown(out, out / kind, capsys)
-        true, found, _ = table["boxes by hand, found, matched (IoU 0.5)"].split(", ")
-        assert true == found != "0" and "not in the results" not in text
+        true, found, matched = table["masks by hand, found, matched (IoU 0.5)"].split(", ")
+        assert true == found and int(matched) > 0
+        assert table["pictures counted by hand"].startswith("3, ") and "without truth" not in text
 
 
 MACRO = """
+setBatchMode(true);
+newImage("a", "8-bit black", WIDTH, HEIGHT, 1);
 run("ROI Manager...");
-roiManager("Open", "IN");
+roiManager("Open", "FOLDER/a.zip");
 n = roiManager("count");
-areas = "";
-for (i = 0; i < n; i++) { roiManager("select", i); getStatistics(area); areas += " " + area; }
-roiManager("select", 0); roiManager("delete");
-makeOval(20, 10, 8, 6); roiManager("add");
-makePoint(3, 4); roiManager("add");
-roiManager("deselect"); roiManager("save", "OUT");
-print(n + areas);
+for (i = 0; i < n; i++) {
+    roiManager("select", i);
+    setColor(i + 1);
+    fill();
+}
+roiManager("deselect");
+saveAs("Tiff", "FOLDER/labels.tif");
+roiManager("select", 0);
+roiManager("delete");
+makeOval(20, 10, 8, 6);
+roiManager("add");
+makePoint(3, 4);
+roiManager("add");
+roiManager("deselect");
+roiManager("save", "FOLDER/b.zip");
+run("Quit");
 """
+IMAGEJ = Path("/usr/share/java/ij.jar")  # of Debian's package
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not IMAGEJ.exists() or shutil.which("xvfb-run") is None, reason="needs imagej and xvfb"
+)
+def test_imagej_reads_and_writes_them(blobs, tmp_path):
+    """ImageJ itself fills the regions with the numbers of their objects, deletes the first one, and
+    adds an oval and a point."""
+    writer = WRITERS["rois"](tmp_path)
+    writer.add(picture_of(blobs))
+    (path,) = drawn_files(tmp_path)
+    path.rename(tmp_path / "a.zip")
+    macro = MACRO.replace("FOLDER", str(tmp_path)).replace("WIDTH", str(blobs.shape[1]))
+    (tmp_path / "macro.ijm").write_text(macro.replace("HEIGHT", str(blobs.shape[0])))
+    command = ["java", "-cp", IMAGEJ, "ij.ImageJ", "-batch", tmp_path / "macro.ijm"]
+    home = os.environ | {"HOME": str(tmp_path)}
+    subprocess.run(
+        ["xvfb-run", "-a", *command], env=home, check=True, timeout=120, capture_output=True
+    )  # fmt: skip
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels.tif"), blobs)
+    before, after = read_drawn(tmp_path / "a.zip").marks, read_drawn(tmp_path / "b.zip").marks
+    assert [mark.box for mark in after[:-2]] == [mark.box for mark in before[1:]]
+    assert after[-2].box == (20, 10, 28, 16) and not after[-2].is_point
+    assert after[-1].box == (3, 4, 3, 4) and after[-1].is_point

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ MANIFEST = Path(airjax.__file__).parent / "napari" / "napari.yaml"
 KINDS = ("masks", "boxes", "points")
 # of the packages that napari and its manifests need
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
+HAS_SCREEN = shutil.which("xvfb-run") and all(map(find_library, ("xcb-cursor", "xcb-icccm")))
 slow = pytest.mark.slow
 
 
@@ -77,7 +79,7 @@ def read(widget, run, threshold=0.0):
     """Presses the button, and waits until the worker has ended."""
     from qtpy.QtWidgets import QApplication
 
-    widget.run.value, widget.threshold.value = run, threshold
+    widget.run.line_edit.value, widget.threshold.value = str(run), threshold
     widget.start()
     end = time.monotonic() + 120
     while widget.worker is not None and time.monotonic() < end:
@@ -239,7 +241,7 @@ def test_only_own_layers_that_nobody_changed_are_updated(viewer, noise, run, sai
 
 @slow
 def test_values_in_memory_and_pictures_without_objects(viewer, noise, run, said, tmp_path):
-    widget, grey = Read(viewer), noise[0, 0]
+    widget, grey = widget_of(viewer), noise[0, 0]
     kinds = {
         "int64": grey.astype(np.int64), "bool": grey > 99, "half": (grey / 255).astype(np.float16),
         "list": [grey, grey[::2, ::2]],
@@ -258,6 +260,19 @@ def test_values_in_memory_and_pictures_without_objects(viewer, noise, run, said,
     read(widget, run)
     assert len(viewer.layers["none_boxes"].data) == widget.found.number > 0
     assert "error" not in dict(said)
+
+
+@slow
+def test_the_run_is_the_newest_one_at_first(viewer, noise, run, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    widget = widget_of(viewer)
+    viewer.add_image(noise[0, 0], name="cells")
+    read(widget, widget.run.line_edit.value)
+    assert said.pop() == ("error", "airjax: RUN must be the folder of a run: runs/ has none, "
+                          "got last")  # fmt: skip
+    shutil.copytree(run, tmp_path / "runs" / "one")
+    read(widget, widget.run.line_edit.value)
+    assert [kind for kind, _ in said] == ["info"] and len(viewer.layers) == 4
 
 
 @slow
@@ -293,7 +308,7 @@ def test_mistakes_are_one_line_and_change_nothing(viewer, noise, run, said, tmp_
 
 
 @slow
-@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="needs xvfb")
+@pytest.mark.skipif(not HAS_SCREEN, reason="needs xvfb and the libraries of Qt's plugin xcb")
 def test_in_a_real_viewer(run, tmp_path):
     """By the script that makes the picture in the documentation."""
     picture = tmp_path / "one" / "cells.png"
@@ -302,7 +317,7 @@ def test_in_a_real_viewer(run, tmp_path):
     ((row, _),) = predicted(picture.parent, run)[0].values()
     script = MANIFEST.parents[2] / "docs" / "napari_figure.py"
     command = ["xvfb-run", "-a", sys.executable, script, run, picture, tmp_path / "shown.png"]
-    settings = {"NAPARI_CONFIG": str(tmp_path / "settings.yaml"), "QT_QPA_PLATFORM": "offscreen"}
+    settings = {"NAPARI_CONFIG": str(tmp_path / "settings.yaml"), "QT_QPA_PLATFORM": "xcb"}
     done = subprocess.run(
         command, env=os.environ | settings, capture_output=True, text=True, timeout=300
     )  # fmt: skip
@@ -310,4 +325,5 @@ def test_in_a_real_viewer(run, tmp_path):
     layers = "layers: cells, cells_masks, cells_boxes, cells_points"
     interval = f"(90 % interval {row['low']} to {row['high']})"
     assert done.stdout.splitlines()[-1] == f"objects: {row['count']} {interval}; {layers}"
-    assert Image.open(tmp_path / "shown.png").size > (500, 400)
+    with Image.open(tmp_path / "shown.png") as window:
+        assert window.width > 1000 and window.height > 500

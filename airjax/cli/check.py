@@ -28,7 +28,8 @@ def check(
     Args:
         results: Folder that airjax predict wrote, with counts.csv and objects.csv.
         truth: A table with the column file, and count, or x and y for dots, or x0, y0, x1 and y1
-            for boxes; a COCO .json; a label image, or a folder of them.
+            for boxes; a COCO .json; a label image, or a folder of them; what was marked in other
+            programs: ROIs (.zip, .roi), GeoJSON, or napari's tables, one file or a folder of them.
         calibrate: Also write corrected counts of all pictures: a line fitted to those by hand.
     """
     from airjax import storage

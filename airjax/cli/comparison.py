@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from airjax.cli.drawn import labels_of
 from airjax.cli.found import Pages, Seen, total, truths_of
 from airjax.cli.label_images import read_labels
 from airjax.cli.tables import Page
@@ -131,7 +132,7 @@ def compare(results: Path, found: dict[str, Pages], truth: Truth) -> Comparison:
     boxes = np.concatenate([seen.boxes for pages in found.values() for seen in pages.values()])
     sides = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0)
     limit = float(np.median(sides)) / 2 if len(sides) else 0.0
-    masks = results / "masks" if truth.kind == "labels" and (results / "masks").is_dir() else None
+    masks = results / "masks" if (results / "masks").is_dir() else None
     pictures, without, only = list[Compared](), list[str](), list[str]()
     for pair in pairs(found, truth):
         if pair.seen is None:
@@ -179,7 +180,7 @@ def _compared(pair: Pair, kind: str, limit: float, masks: Path | None) -> Compar
         pair: a picture that the results have.
         kind: of the truth.
         limit: largest distance of a dot from the centre of its object, in pixels.
-        masks: folder of the label images that ``airjax predict`` wrote, for label images.
+        masks: folder of the label images that ``airjax predict`` wrote, for truth with pixels.
 
     Raises:
         InputError: if both have not the same size.
@@ -198,7 +199,9 @@ def _compared(pair: Pair, kind: str, limit: float, masks: Path | None) -> Compar
         hits = matched(iou(seen.boxes, marked.boxes), seen.scores)
     kept = hits | ~covered(seen.boxes, marked.ignored)
     interval = np.maximum(seen.interval - (~kept).sum(), 0)
-    mask_hits = _mask_hits(pair, seen, marked, masks) if masks else None
+    mask_hits = None
+    if masks and (marked.labels is not None or marked.outlines is not None):
+        mask_hits = _mask_hits(pair, seen, marked, masks)[kept]
     scores = seen.scores[kept]
     return Compared(
         pair.file, pair.page, interval, marked.number, hits[kept], mask_hits, scores
@@ -218,7 +221,8 @@ def _mask_hits(pair: Pair, seen: Seen, marked: Marked, masks: Path) -> np.ndarra
     path = masks / file_named(pair.file, pair.page, ".tif")
     (found,) = read_labels(path)
     n, truth = len(seen.boxes), marked.labels
-    assert truth is not None
+    if truth is None:
+        truth = labels_of(marked.outlines or [], (found.shape[0], found.shape[1]))
     if found.shape != truth.shape:
         rule = f"must have the size of {pair.name}, {found.shape[1]} x {found.shape[0]}"
         raise InputError("TRUTH", rule, f"{truth.shape[1]} x {truth.shape[0]}")

@@ -3,12 +3,15 @@ of points and shapes. A file is of one picture, whose name it has."""
 
 import csv
 import json
-import math
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Integer
 
 from airjax.cli.found import MARKS
 from airjax.data.files import SUFFIXES as PICTURES
@@ -20,6 +23,7 @@ ROLES = ("_points", "_boxes", "_shapes")  # behind the name of a picture, of nap
 CENTRE = 0.5  # napari has the centre of the first pixel at 0
 IGNORED = "*"  # QuPath's classes that are left out end so
 Point = tuple[float, float]
+Rings = list[list[Point]]  # the outlines of the pieces of an object, and of its holes
 
 
 class Mark(NamedTuple):
@@ -28,14 +32,19 @@ class Mark(NamedTuple):
     Attributes:
         box: x0, y0, x1, y1 in pixels; of a point, twice the same.
         page: index in a file of several pictures, or None.
-        is_point: whether it has no outline.
+        rings: its outlines in pixels; none of a point.
         is_ignored: whether it is a region that is left out.
     """
 
     box: tuple[float, float, float, float]
     page: int | None
-    is_point: bool
+    rings: Rings
     is_ignored: bool = False
+
+    @property
+    def is_point(self) -> bool:
+        """Whether it has no outline."""
+        return not self.rings
 
 
 class Drawn(NamedTuple):
@@ -93,13 +102,35 @@ def read_drawn(path: Path) -> Drawn:
         raise InputError(str(path), f"cannot be read ({why})") from None
 
 
-def _box(
-    points: list[Point], page: int | None, is_point: bool = False, is_ignored: bool = False
-) -> Mark:
-    xs, ys = zip(*points, strict=True)
-    if not all(map(math.isfinite, (*xs, *ys))):
+def labels_of(objects: list[Rings], size: tuple[int, int]) -> Integer[np.ndarray, "H W"]:
+    """The number of the object in each pixel, from 1 in their order; later ones cover earlier ones.
+    An object has the pixels whose centres are inside an odd number of its rings."""
+    from skimage.draw import polygon  # slow to import
+
+    labels = np.zeros(size, np.int64)
+    for number, rings in enumerate(objects, 1):
+        points = np.array([point for ring in rings for point in ring])
+        left, top = np.floor(points.min(0)).astype(int).clip(0)
+        part = labels[top : max(top, ceil(points[:, 1].max())),
+                      left : max(left, ceil(points[:, 0].max()))]  # fmt: skip
+        inside = np.zeros(part.shape, bool)
+        for ring in rings:
+            x, y = np.array(ring).T
+            inside[polygon(y - top - CENTRE, x - left - CENTRE, part.shape)] ^= True
+        part[inside] = number
+    return labels
+
+
+def _mark(rings: Rings, page: int | None, is_ignored: bool = False, is_point: bool = False) -> Mark:
+    xs, ys = zip(*(point for ring in rings for point in ring), strict=True)
+    if not all(map(isfinite, (*xs, *ys))):
         raise ValueError("coordinates must be finite")
-    return Mark((min(xs), min(ys), max(xs), max(ys)), page, is_point, is_ignored)
+    box = min(xs), min(ys), max(xs), max(ys)
+    return Mark(box, page, [] if is_point else rings, is_ignored)
+
+
+def _ring(points: Iterable[Sequence[Any]]) -> list[Point]:
+    return [(float(x), float(y)) for x, y, *_ in points]
 
 
 # ImageJ
@@ -125,19 +156,16 @@ def _of_roi(roi: Any, kinds: Any) -> list[Mark]:
     page = slice_ - 1 if slice_ else None
     if roi.roitype == kinds.POINT:
         own = roi.counter_positions  # of each point, in a stack
-        points = [(float(x), float(y)) for x, y in roi.coordinates()]
+        points = _ring(roi.coordinates())
         pages = [page] * len(points) if own is None else [int(p) - 1 if p else page for p in own]
-        return [_box([xy], on, is_point=True) for xy, on in zip(points, pages, strict=True)]
+        return [_mark([[xy]], on, is_point=True) for xy, on in zip(points, pages, strict=True)]
     if roi.roitype not in areas:
         return []
-    if roi.roitype in (kinds.RECT, kinds.OVAL) and not roi.composite:
-        corners = [(roi.left, roi.top), (roi.right, roi.bottom)]
-        if roi.subpixelrect:
-            corners = [(roi.xd, roi.yd), (roi.xd + roi.widthd, roi.yd + roi.heightd)]
-        return [_box([(float(x), float(y)) for x, y in corners], page)]
-    outlines = roi.coordinates(multi=True)
-    points = [(float(x), float(y)) for outline in outlines for x, y in outline]
-    return [_box(points, page)] if points else []
+    if roi.roitype == kinds.RECT and roi.subpixelrect and not roi.composite:
+        x0, y0, x1, y1 = roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd
+        return [_mark([_ring([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])], page)]
+    rings = [ring for points in roi.coordinates(multi=True) if (ring := _ring(points))]
+    return [_mark(rings, page)] if rings else []
 
 
 # QuPath
@@ -179,15 +207,12 @@ def _of_feature(feature: dict[str, Any]) -> list[Mark]:
     ignored = named.endswith(IGNORED)
     if kind in ("Point", "MultiPoint"):
         points = [places] if kind == "Point" else places
-        return [
-            _box([(float(x), float(y))], page, is_point=True, is_ignored=ignored)
-            for x, y, *_ in points
-        ]
+        return [_mark([[xy]], page, ignored, is_point=True) for xy in _ring(points)]
     if kind not in ("Polygon", "MultiPolygon"):
         return []
     pieces = [places] if kind == "Polygon" else places
-    outline = [(float(x), float(y)) for rings in pieces for x, y, *_ in rings[0]]
-    return [_box(outline, page, is_ignored=ignored)] if outline else []
+    rings = [_ring(ring) for piece in pieces for ring in piece]
+    return [_mark(rings, page, ignored)] if rings else []
 
 
 # napari
@@ -212,10 +237,19 @@ def _napari(path: Path) -> Drawn:
     marks, skipped, *first, y, x = list[Mark](), 0, *axes
     for some in shapes.values():
         page = round(float(some[0][first[0]])) if first else None
-        points = [(float(row[x]) + CENTRE, float(row[y]) + CENTRE) for row in some]
+        ring = [(float(row[x]) + CENTRE, float(row[y]) + CENTRE) for row in some]
         kind = some[0].get("shape-type")
         if kind in (None, "rectangle", "ellipse", "polygon"):
-            marks.append(_box(points, page, is_point=kind is None))
+            ring = _in_box(ring) if kind == "ellipse" else ring
+            marks.append(_mark([ring], page, is_point=kind is None))
         else:
             skipped += 1
     return Drawn(marks, skipped)
+
+
+def _in_box(corners: list[Point]) -> list[Point]:
+    """The ellipse in a rectangle, which may be turned."""
+    first, second, third, fourth = np.array(corners)
+    middle, angles = (first + third) / 2, np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, None]
+    ring = middle + np.cos(angles) * (second - first) / 2 + np.sin(angles) * (fourth - first) / 2
+    return _ring(ring.tolist())

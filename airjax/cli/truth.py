@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from airjax.cli.drawn import SUFFIXES as DRAWN
-from airjax.cli.drawn import drawn_files, is_geojson, is_napari, name_of, read_drawn
+from airjax.cli.drawn import Rings, drawn_files, is_geojson, is_napari, name_of, read_drawn
 from airjax.cli.found import BOX
 from airjax.cli.label_images import boxes_of, label_files, numbered, pieces, read_labels
 from airjax.cli.tables import Page, Table
@@ -31,6 +31,7 @@ class Marked(NamedTuple):
         ignored: ``[k, 4]``, boxes of regions that are left out (COCO's crowds, QuPath's classes
             that are ignored).
         labels: the number of the object in each pixel, 1 to n; None without label images.
+        outlines: of each object, where they are known.
         size: height and width of the picture; None where it is not known.
     """
 
@@ -38,6 +39,7 @@ class Marked(NamedTuple):
     boxes: Float[np.ndarray, "n 4"] = NO_BOXES
     ignored: Float[np.ndarray, "k 4"] = NO_BOXES
     labels: Integer[np.ndarray, "H W"] | None = None
+    outlines: list[Rings] | None = None
     size: tuple[int, int] | None = None
 
 
@@ -277,11 +279,14 @@ def _drawn(files: dict[str, Path]) -> Truth:
             if (name, one) in pictures:
                 raise InputError("TRUTH", "must have one file for each picture", file)
             here = [mark for mark in drawn.marks if page is not None or mark.page == one]
-            boxes = _boxes_of(mark.box for mark in here if not mark.is_ignored)
-            if points:
+            objects = [mark for mark in here if not mark.is_ignored]
+            boxes, outlines = _boxes_of(mark.box for mark in objects), None
+            if not points:
+                outlines = [mark.rings for mark in objects]
+            else:
                 boxes = np.tile((boxes[:, :2] + boxes[:, 2:]) / 2, 2)
             ignored = _boxes_of(mark.box for mark in here if mark.is_ignored)
-            pictures[name, one] = Marked(len(boxes), boxes, ignored)
+            pictures[name, one] = Marked(len(boxes), boxes, ignored, outlines=outlines)
     return _of_pages("dots" if points else "boxes", pictures, lines)
 
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-RUN = "Folder of a run of airjax train; last is the newest one in runs/ of the folder in which "
+RUN = (
+    "Folder of a run of airjax train; last is the newest one in runs/ of the folder in which "
+    "napari was started."
+)
 READ, READING = "Find objects", "Reading ..."
 
 
@@ -38,8 +41,8 @@ class Read(Container):
         self.viewer = viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.layer = ComboBox(label="image", choices=self._images, tooltip="The layer to read.")
         self.run = FileEdit(
-            label="run", mode=FileDialogMode.EXISTING_DIRECTORY, value=Path(LAST), tooltip=f"{RUN}napari was started."
-        )  # fmt: skip
+            label="run", mode=FileDialogMode.EXISTING_DIRECTORY, value=Path(LAST), tooltip=RUN
+        )
         self.threshold = FloatSpinBox(
             label="threshold", value=0.0, min=0.0, max=1.0, step=0.05,
             tooltip="Objects with a lower score are left out.",
