@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -273,6 +274,32 @@ def test_the_run_is_the_newest_one_at_first(viewer, noise, run, said, tmp_path, 
     shutil.copytree(run, tmp_path / "runs" / "one")
     read(widget, widget.run.line_edit.value)
     assert [kind for kind, _ in said] == ["info"] and len(viewer.layers) == 4
+
+
+@slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_napari_saves_is_read_by_check(kind, viewer, run, said, tmp_path, capsys):
+    """A series of five pages, unchanged: all that was found is there."""
+    values = np.random.default_rng(5).integers(0, 256, (5, 5, 6)).astype(np.uint8)
+    (tmp_path / "pictures").mkdir()
+    file = tmp_path / "pictures" / "cells.tif"
+    tifffile.imwrite(file, values, photometric="minisblack")
+    number = sum(len(rows) for _, rows in predicted(tmp_path / "pictures", run)[0].values())
+    viewer.open(file, plugin="napari", layer_type="image")
+    read(widget_of(viewer), run)
+    layer, folder = viewer.layers[f"cells_{kind}"], tmp_path / "corrected"
+    folder.mkdir()
+    assert layer.save(str(folder / layer.name), plugin="napari")
+    capsys.readouterr()
+    main(["check", str(tmp_path / "out"), str(folder)])
+    table = re.sub("[^0-9a-z,]+", " ", capsys.readouterr().out)
+    assert "pictures counted by hand 5, mean" in table and number > 5
+    if kind == "masks":  # objects that later ones cover have no pixel
+        assert "masks by hand" in table
+    else:
+        how = "dots" if kind == "points" else "boxes"
+        counts = rf"{how} by hand, found, matched [^,]* {number}, {number}, [1-9]"
+        assert re.search(counts, table)
 
 
 @slow
