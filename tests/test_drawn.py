@@ -15,8 +15,6 @@ import tifffile
 from conftest import mistake
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label
-from skimage.morphology import remove_small_objects
-from skimage.segmentation import relabel_sequential
 
 from airjax.cli.drawn import drawn_files, labels_of, name_of, read_drawn
 from airjax.cli.main import main
@@ -221,13 +219,15 @@ def test_wrong_files(results, tmp_path, capsys):
 
 
 def test_outlines_become_pixels(tmp_path):
-    """A square with a hole, of which a later triangle covers a part, beyond the border."""
-    square, hole = [(1, 1), (6, 1), (6, 6), (1, 6)], [(2, 2), (4, 2), (4, 4), (2, 4)]
-    labels = labels_of([[square, hole], [[(5, -3), (9, -3), (9, 20), (5, 20)]]], (7, 8))
+    """A square with a hole, of which a later strip covers a part, beyond the border."""
+    square = [(1.0, 1.0), (6.0, 1.0), (6.0, 6.0), (1.0, 6.0)]
+    hole = [(2.0, 2.0), (4.0, 2.0), (4.0, 4.0), (2.0, 4.0)]
+    strip = [(5.0, -3.0), (9.0, -3.0), (9.0, 20.0), (5.0, 20.0)]
+    labels = labels_of([[square, hole], [strip]], (7, 8))
     expected = np.zeros((7, 8), int)
     expected[1:6, 1:6], expected[2:4, 2:4], expected[:, 5:] = 1, 0, 2
     np.testing.assert_array_equal(labels, expected)
-    assert not labels_of([[[(50, 50), (60, 50), (60, 60)]]], (7, 8)).any()
+    assert not labels_of([[[(50.0, 50.0), (60.0, 50.0), (60.0, 60.0)]]], (7, 8)).any()
     assert not labels_of([], (7, 8)).any()
 
 
@@ -251,7 +251,8 @@ def blobs():
     labels, _ = label(smooth > 0.02)
     for number in range(1, labels.max() + 1):  # without holes
         labels[binary_fill_holes(labels == number)] = number
-    return relabel_sequential(remove_small_objects(labels, max_size=2))[0]
+    labels[np.bincount(labels.ravel())[labels] < 3] = 0
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
 
 
 @pytest.mark.parametrize("kind", ["rois", "geojson"])

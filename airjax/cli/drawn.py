@@ -5,7 +5,7 @@ import csv
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,7 +129,7 @@ def _mark(rings: Rings, page: int | None, is_ignored: bool = False, is_point: bo
     return Mark(box, page, [] if is_point else rings, is_ignored)
 
 
-def _ring(points: Iterable[Sequence[Any]]) -> list[Point]:
+def _ring(points: Iterable[Any]) -> list[Point]:
     return [(float(x), float(y)) for x, y, *_ in points]
 
 

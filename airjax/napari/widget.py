@@ -71,12 +71,14 @@ class Read(Container):
             return
         planes = Planes(image)
         self.button.text, self.button.enabled = READING, False
-        shown = {"total": len(planes), "desc": f"reading {image.name}"}
+        asked = planes, Path(str(self.run.value)), self.threshold.value
+        # of a decorated function, as where types are checked, napari would not see that it yields
         self.worker = create_worker(
-            _reading, planes, Path(str(self.run.value)), self.threshold.value,
+            lambda: (yield from _reading(*asked)),
             _connect={"returned": lambda found: self._done(image, planes, found)},
-            _progress=shown, _start_thread=False,
-        )  # fmt: skip
+            _progress={"total": len(planes), "desc": f"reading {image.name}"},
+            _start_thread=False,
+        )
         self.worker.finished.connect(self._ended)
         self.worker.start()
 
