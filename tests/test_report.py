@@ -19,6 +19,7 @@ from airjax.cli import report
 from airjax.cli.main import main
 from airjax.config import Config, TrainConfig
 from airjax.data.decode import Frame
+from airjax.data.display import viewable
 from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
@@ -284,7 +285,7 @@ def test_large_pictures_are_drawn_smaller():
     values = np.zeros((50, 3000, 3), np.uint16)
     values[..., 2] = 1000 + np.arange(3000)  # of 65,535: hardly visible as it is
     frame = Frame(values, None, 65535.0, is_colour=True)
-    blue, colours = report.viewable(frame, "2"), report.viewable(frame, "colour")
+    blue, colours = (viewable(frame, name, report.SIDE) for name in ("2", "colour"))
     assert blue.shape == (17, 1000) and colours.shape == (17, 1000, 3)
     assert blue[:, 0].max() < 5 and blue[:, -1].min() > 250
     assert colours[..., :2].max() < 5 and colours[:, -1, 2].min() > 250

@@ -7,7 +7,6 @@ pictures whose counts are least probable, and the rows of ``ROWS`` pictures.
 import base64
 import hashlib
 import heapq
-import io
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,15 +14,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
-
 import airjax
-from airjax.data.decode import Frame
+from airjax.data.display import SMALL, address, viewable
 from airjax.data.folder import ReadImage
 from airjax.data.placement import UPRIGHT
-from airjax.data.signal import channel
 from airjax.inference.results import Objects
 from airjax.inference.writers import UNSURE, Picture
 from airjax.picture_config import PictureConfig
@@ -31,9 +25,8 @@ from airjax.picture_config import PictureConfig
 DRAWINGS = 50  # pictures that are drawn
 ROWS = 2000  # rows of the table of pictures, and files that are named as left out
 BOXES = 2000  # boxes in a drawing
-SIDE, SMALL = 1000, 256  # pixels of a drawing's larger side; up to which it is a PNG, not a JPEG
+SIDE = 1000  # pixels of a drawing's larger side, at most
 LOW_SCORE = 0.8  # boxes of objects with a lower score are dashed
-DARKEST, BRIGHTEST = 0.1, 99.9  # percentiles that become black and white in a drawing
 BARS = 24  # of the histogram, at most
 PAPER = (
     "S. M. A. Eslami, N. Heess, T. Weber, Y. Tassa, D. Szepesvari, K. Kavukcuoglu and "
@@ -175,15 +168,17 @@ def drawing(read: ReadImage, objects: Objects, name: str) -> dict[str, Any]:
         objects: with boxes in pixels of the image.
         name: of the channel that is read.
     """
+    from markupsafe import Markup
+
     height, width = read.frame.pixels.shape[:2]
     upright = read.placement._replace(orientation=UPRIGHT, file=(height, width))
     boxes = upright.in_file(objects.tight_boxes[:BOXES])
-    shown = viewable(read.frame, name)
+    shown = viewable(read.frame, name, SIDE)
     return {
         "width": width,
         "height": height,
         "small": max(height, width) <= SMALL,
-        "address": _address(shown),
+        "address": Markup(address(shown)),
         "boxes": [
             (x0, y0, max(x1 - x0, 0.1), max(y1 - y0, 0.1), score, score < LOW_SCORE)
             for (x0, y0, x1, y1), score in zip(
@@ -191,25 +186,6 @@ def drawing(read: ReadImage, objects: Objects, name: str) -> dict[str, Any]:
             )
         ],
     }
-
-
-def viewable(frame: Frame, name: str) -> UInt8[np.ndarray, "H W *C"]:
-    """A picture as bytes, in colours or the channel that is read, with its contrast stretched; its
-    larger side has at most ``SIDE`` pixels."""
-    step = max(1, max(frame.pixels.shape[:2]) // (2 * SIDE))  # the rest by a filter
-    thin = frame._replace(pixels=frame.pixels[::step, ::step])
-    in_colour = frame.is_colour and name in ("grey", "colour", "all")
-    values = channel(thin, "all" if in_colour else name)
-    if values.ndim == 3 and not in_colour:
-        values = values.max(-1)
-    black, white = (float(level) for level in np.percentile(values, [DARKEST, BRIGHTEST]))
-    values = (values - black) / max(white - black, 1e-6)
-    if frame.alpha is not None:
-        alpha = frame.alpha[::step, ::step]
-        values = values * (alpha if values.ndim == 2 else alpha[..., None])
-    image = Image.fromarray(np.round(255 * values.clip(0, 1)).astype(np.uint8))
-    image.thumbnail((SIDE, SIDE))
-    return np.asarray(image)
 
 
 def histogram(counts: Counter[int]) -> dict[str, Any]:
@@ -247,16 +223,6 @@ def _median(counts: Counter[int]) -> float:
         ]
         seen += counts[count]
     return sum(middle) / 2 if middle else 0.0
-
-
-def _address(pixels: Float[np.ndarray, "H W *C"] | UInt8[np.ndarray, "H W *C"]) -> Any:
-    """A picture as a ``data:`` address."""
-    from markupsafe import Markup
-
-    content = io.BytesIO()
-    kind = "png" if max(pixels.shape[:2]) <= SMALL else "jpeg"
-    Image.fromarray(pixels).save(content, kind, quality=85)
-    return Markup(f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}")
 
 
 def _printable(value: Any) -> Any:

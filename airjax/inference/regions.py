@@ -69,18 +69,39 @@ def regions(
     found = []
     for window, box in zip(_windows(model.decoder, objects.z_what), boxes, strict=True):
         rows, columns = _pixels(window, box, grey.shape)
-        seen = grey[rows, columns]
-        mean, total = (float(seen.mean()), float(seen.sum())) if len(seen) else (0.0, 0.0)
-        at_edge = bool(
-            len(rows)
-            and (rows.min() == 0 or columns.min() == 0
-                 or rows.max() == grey.shape[0] - 1 or columns.max() == grey.shape[1] - 1)
-        )  # fmt: skip
-        stored = placement._replace(scale=(1.0, 1.0), corner=(0, 0))
-        corners = np.stack([columns, rows, columns + 1, rows + 1], axis=1).astype(np.float32)
-        x, y = stored.in_file(corners)[:, :2].T.astype(int)
-        found.append(Region(y, x, mean, total, _eccentricity(rows, columns), at_edge))
+        found.append(region_of(rows, columns, placement, grey))
     return found
+
+
+def region_of(
+    rows: Int[np.ndarray, " k"],
+    columns: Int[np.ndarray, " k"],
+    placement: Placement,
+    grey: Float[np.ndarray, "H W"],
+) -> Region:
+    """The region of these pixels of the upright picture.
+
+    Args:
+        rows: of its pixels.
+        columns: of its pixels.
+        placement: of the image in the file.
+        grey: values of the upright picture, which are measured.
+    """
+    seen = grey[rows, columns]
+    mean, total = (float(seen.mean()), float(seen.sum())) if len(seen) else (0.0, 0.0)
+    at_edge = bool(
+        len(rows)
+        and (rows.min() == 0 or columns.min() == 0
+             or rows.max() == grey.shape[0] - 1 or columns.max() == grey.shape[1] - 1)
+    )  # fmt: skip
+    corners = np.stack([columns, rows, columns + 1, rows + 1], axis=1).astype(np.float32)
+    x, y = stored(corners, placement)[:, :2].T.astype(int)
+    return Region(y, x, mean, total, _eccentricity(rows, columns), at_edge)
+
+
+def stored(boxes: Float[np.ndarray, "n 4"], placement: Placement) -> Float[np.ndarray, "n 4"]:
+    """Boxes in pixels of the upright picture, in those of the file as it is stored."""
+    return placement._replace(scale=(1.0, 1.0), corner=(0, 0)).in_file(boxes)
 
 
 def in_file(objects: Objects, placement: Placement) -> Objects:
