@@ -2,6 +2,7 @@
 written to a temporary folder, which is removed before the files are handed over."""
 
 import contextlib
+import csv
 import io
 import os
 import re
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from airjax.errors import InputError
-from airjax.inference.writers import WRITERS, Picture
+from airjax.inference.writers import FORMULAS, WRITERS, Picture
 
+BOX = ("x0", "y0", "x1", "y1")
 LONGEST = 40  # characters of a picture's name in the names of its files
 
 
@@ -32,7 +34,8 @@ class Offer(NamedTuple):
     suffix: str
 
 
-EVERYTHING = "everything"
+EVERYTHING, TRUTH = "everything", "truth"
+MARK = "-corrected"  # in the names of files with corrections by hand
 OFFERS = {
     "objects": Offer("Objects (CSV)", "csv", "objects.csv", "-objects.csv"),
     "count": Offer("Count (CSV)", "csv", "counts.csv", "-count.csv"),
@@ -50,12 +53,13 @@ class Download(NamedTuple):
     content: bytes
 
 
-def download(picture: Picture, key: str) -> Download:
+def download(picture: Picture, key: str, by_hand: bool = False) -> Download:
     """The file of an offer, or a zip of all of them.
 
     Args:
         picture: what was found.
         key: of ``OFFERS``, or ``EVERYTHING``.
+        by_hand: whether it was corrected by hand; the file's name says so.
 
     Raises:
         InputError: if there is no such offer, its package is missing, or there is nothing to write:
@@ -64,7 +68,7 @@ def download(picture: Picture, key: str) -> Download:
     if key not in (*OFFERS, EVERYTHING):
         raise InputError("download", f"must be one of {', '.join((*OFFERS, EVERYTHING))}", key)
     offers = OFFERS.values() if key == EVERYTHING else [OFFERS[key]]
-    stem, files = stem_of(picture.file), list[Download]()
+    stem, files = stem_of(picture.file) + MARK * by_hand, list[Download]()
     # the server's own folder, if there is one, is removed with all that is in it
     with tempfile.TemporaryDirectory(dir=os.environ.get("GRADIO_TEMP_DIR")) as folder:
         out = Path(folder)
@@ -80,6 +84,19 @@ def download(picture: Picture, key: str) -> Download:
     if not files:
         raise InputError("download", "must have something to hold: no object was found")
     return files[0]
+
+
+def truth(pictures: list[Picture]) -> Download:
+    """The boxes of pictures as a table that ``airjax check`` reads: a row an object; of a picture
+    without objects, a row without a box."""
+    content = io.StringIO(newline="")
+    writer = csv.writer(content)
+    writer.writerow(["file", "page", *BOX])
+    for picture in pictures:
+        name = f"./{picture.file}" if picture.file.startswith(FORMULAS) else picture.file
+        rows = [[round(x, 1) for x in box] for box in picture.objects.tight_boxes.tolist()]
+        writer.writerows([name, picture.page, *row] for row in rows or [[""] * len(BOX)])
+    return Download("truth.csv", content.getvalue().encode(errors="surrogateescape"))
 
 
 def stem_of(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,23 +10,20 @@ from airjax.air import AIR
 from airjax.data import DATASETS
 from airjax.data.signal import channel
 from airjax.demo import dreams, views
+from airjax.demo.answer import Answer
 from airjax.demo.drawing import Brush
 from airjax.demo.examples import Example, of_files, of_images
 from airjax.demo.reader import MOST_PATHS, Reader
 from airjax.demo.uploads import Subject, as_it_is
 from airjax.errors import InputError
-from airjax.inference.regions import in_file, regions
-from airjax.inference.writers import Picture
+from airjax.inference import unlike
+from airjax.inference.regions import regions
 from airjax.training import runs
 
+UNLIKE = (
+    "This picture looks unlike what the model was trained on: {why}. The count is probably wrong."
+)
 SAMPLED = 6 * MOST_PATHS  # images that typical objects and their codes are taken from
-
-
-class Found(NamedTuple):
-    """What was found in a picture, for tables and files, and as HTML."""
-
-    picture: Picture
-    html: str
 
 
 @dataclass(frozen=True)
@@ -90,20 +86,23 @@ class Exhibit:
         """Of an image: ``(H, W)`` or ``(H, W, C)``."""
         return self.reader.model.config.image_shape
 
-    def found(self, subject: Subject, num_paths: int) -> Found:
+    def found(self, subject: Subject, num_paths: int) -> Answer:
         """What is found in a picture: in one of any size as ``airjax predict`` finds it,
         otherwise as it does with ``--num-paths`` K."""
+        model, html, limit = self.reader.model, "", None
         if subject.any_size:
-            objects = self.finder.find(subject.image)
-            html = views.seen_of_any_size(subject.image, objects)
+            objects, explained = self.finder.find(subject.image), None
+            if model.config.sums_on_black:
+                explained = unlike.of_picture(model, subject.image, objects)
         else:
             scene = self.reader(subject.image, num_paths)
-            objects, html = scene[0], views.seen(scene)
+            objects, html, limit = scene[0], views.seen(scene), model.config.model_steps
+            (explained,) = unlike.of_scenes(scene)
+        why = self.run.usual.unlike(explained, objects.number) if explained is not None else ""
+        doubts = [UNLIKE.format(why=why)] if why else []
         read, values = subject.read, channel(subject.read.frame, subject.channel)
-        measured = regions(self.reader.model, objects, read.placement, values)
-        stored = in_file(objects, read.placement)
-        picture = Picture(read.path.name, read.frame.page, read.placement.file, stored, measured)
-        return Found(picture, html)
+        measured = regions(model, objects, read.placement, values)
+        return Answer(subject, objects, measured, html, doubts, limit)
 
     def facts(self) -> dict[str, str]:
         """The run in a few words."""

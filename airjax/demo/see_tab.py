@@ -11,16 +11,20 @@ import numpy as np
 
 from airjax.data import DATASETS
 from airjax.demo import views
+from airjax.demo.answer import Answer
 from airjax.demo.canvas import CLEAR, canvas
-from airjax.demo.downloads import EVERYTHING, OFFERS, download
+from airjax.demo.desk import Desk
+from airjax.demo.downloads import EVERYTHING, OFFERS, TRUTH, download, truth
 from airjax.demo.drawing import drawn, strokes_from_json
 from airjax.demo.exhibit import Exhibit
 from airjax.demo.reader import MOST_PATHS
 from airjax.demo.uploads import Subject, as_it_is, uploaded
+from airjax.demo.viewer import address_of, boxes, viewer
 from airjax.errors import InputError
-from airjax.inference.writers import Picture
+from airjax.prediction.predictor import Kept
 
 PATHS = 10  # K at first
+PARTS, MESSAGE = 10, 6  # of the page that a picture changes; which of them is the message
 FIT = "Scale what I draw to the size of what it was trained on"
 HELP = (
     "Draw one, several or no {things}; or upload a picture (or drop its file anywhere on the "
@@ -29,30 +33,33 @@ HELP = (
 
 
 class See:
-    """The events of the tab. Each takes the user's input and K, and returns the values of
-    ``Parts.found``: the subject, what was found in it, its HTML, the table, a message, and whether
-    K can be chosen."""
+    """The events of the tab. Each takes the desk and what the user did, and returns the values of
+    ``build``'s parts: of all of them where a picture is read, otherwise of ``changed``."""
 
     def __init__(self, exhibit: Exhibit):
         self.exhibit = exhibit
         self.random = np.random.default_rng()
 
-    def draw(self, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
+    def first(self) -> Desk:
+        """The desk when the page is opened."""
+        return Desk(self.exhibit.found(self.exhibit.first, PATHS), PATHS)
+
+    def draw(self, desk: Desk, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
         """Strokes as JSON, and whether they are scaled."""
         try:
             lines = strokes_from_json(strokes)
         except InputError as error:
             return self.refused(error)
         image = drawn(lines, self.exhibit.brush, self.exhibit.shape, fit)
-        return self.shown(as_it_is(image, "drawing"), num_paths)
+        return self.shown(desk, as_it_is(image, "drawing"), num_paths)
 
-    def rescale(self, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
+    def rescale(self, desk: Desk, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
         """As `draw`, if anything was drawn."""
         if strokes in ("", "[]"):
-            return (gr.skip(),) * 6
-        return self.draw(strokes, fit, num_paths)
+            return (gr.skip(),) * PARTS
+        return self.draw(desk, strokes, fit, num_paths)
 
-    def upload(self, files: list[str], num_paths: int) -> tuple[Any, ...]:
+    def upload(self, desk: Desk, files: list[str], num_paths: int) -> tuple[Any, ...]:
         """Picture files, which are removed; the first one is read."""
         first, *others = map(Path, files)
         for other in others:
@@ -64,97 +71,178 @@ class See:
             subject = uploaded(first, pictures, self.exhibit.shape)
             return subject._replace(note=f"{more} {subject.note}") if others else subject
 
-        return self.read(read, num_paths)
+        return self.read(desk, read, num_paths)
 
-    def example(self, num_paths: int, event: gr.EventData) -> tuple[Any, ...]:
+    def example(self, desk: Desk, num_paths: int, event: gr.EventData) -> tuple[Any, ...]:
         """One of the examples, whose number is in the event."""
-        return self.read(self.exhibit.examples[int(event.number)].subject, num_paths)
+        return self.read(desk, self.exhibit.examples[int(event.number)].subject, num_paths)
 
-    def take(self, last: Subject, num_paths: int) -> tuple[Any, ...]:
+    def take(self, desk: Desk, num_paths: int) -> tuple[Any, ...]:
         """A random scene, other than the one shown."""
         images = self.exhibit.images
         i = int(self.random.integers(len(images)))
-        if np.array_equal(images[i], last.image):
+        if np.array_equal(images[i], desk.answer.subject.image):
             i = (i + 1) % len(images)
-        return self.shown(as_it_is(images[i], f"scene-{i}"), num_paths)
+        return self.shown(desk, as_it_is(images[i], f"scene-{i}"), num_paths)
 
-    def read(self, subject: Callable[[], Subject], num_paths: int) -> tuple[Any, ...]:
+    def again(self, desk: Desk, num_paths: int) -> tuple[Any, ...]:
+        """The same picture with another K; all but the slider."""
+        return self.shown(desk, desk.answer.subject, num_paths)[:-1]
+
+    def read(self, desk: Desk, subject: Callable[[], Subject], num_paths: int) -> tuple[Any, ...]:
         """A picture that may turn out to be unreadable."""
         try:
-            return self.shown(subject(), num_paths)
+            return self.shown(desk, subject(), num_paths)
         except InputError as error:
             return self.refused(error)
 
-    def shown(self, subject: Subject, num_paths: int) -> tuple[Any, ...]:
+    def shown(self, desk: Desk, subject: Subject, num_paths: int) -> tuple[Any, ...]:
         """A picture, and what is found in it."""
-        found = self.exhibit.found(subject, int(num_paths))
-        note = gr.HTML(views.message(subject.note), visible=bool(subject.note))
-        picture, table = found.picture, views.table(found.picture)
-        return subject, picture, found.html, table, note, gr.Slider(visible=not subject.any_size)
+        desk = desk.showing(self.exhibit.found(subject, int(num_paths)), int(num_paths))
+        answer, lines = desk.answer, [subject.note, *desk.answer.doubts]
+        text = "".join(views.message(line) for line in lines if line)
+        most = gr.Slider(maximum=largest(answer), value=min(desk.kept.max_size, largest(answer)))
+        least = gr.Slider(maximum=largest(answer))
+        desk, viewed, *rest = self.changed(desk)
+        return (
+            desk, gr.HTML(value=viewed, address=address_of(answer)), *rest, answer.html,
+            gr.HTML(text, visible=bool(text)), least, most, gr.Slider(visible=not subject.any_size),
+        )  # fmt: skip
 
-    def again(self, subject: Subject, num_paths: int) -> tuple[Any, ...]:
-        """The same picture with another K; all but the slider."""
-        return self.shown(subject, num_paths)[:-1]
+    def changed(self, desk: Desk) -> tuple[Any, ...]:
+        """The desk, the boxes, the answer, the command, the table."""
+        answer, run = desk.answer, str(self.exhibit.run.path)
+        command = views.command(answer, run, desk.num_paths)
+        return desk, boxes(answer), views.answer(answer), command, views.table(answer.picture)
+
+    def keep(
+        self, desk: Desk, threshold: float, least: float, most: float, no_edges: bool
+    ) -> tuple[Any, ...]:
+        """What the sliders leave. Nothing is read again."""
+        limit = float("inf") if most >= largest(desk.answer) else max(most, least)
+        return self.changed(desk.keeping(Kept(threshold, least, limit, no_edges)))
+
+    def edit(self, desk: Desk, event: gr.EventData) -> tuple[Any, ...]:
+        """A correction by hand."""
+        answer = desk.answer
+        try:
+            if event.action == "add":
+                answer = answer.with_box(tuple(event.box))
+            elif event.action == "remove":
+                answer = answer.without(int(event.number))
+            else:
+                answer = answer.undone()
+        except InputError as error:
+            gr.Warning(str(error))
+        return self.changed(desk.edited(answer))
 
     def refused(self, error: InputError) -> tuple[Any, ...]:
         """Changes nothing, and shows why."""
         message = gr.HTML(views.message(str(error)), visible=True)
-        return *(gr.skip(),) * 4, message, gr.skip()
+        return *(gr.skip(),) * MESSAGE, message, *(gr.skip(),) * (PARTS - MESSAGE - 1)
 
-    def download(self, found: Picture, event: gr.EventData) -> Any:
+    def download(self, desk: Desk, event: gr.EventData) -> Any:
         """A file as JSON, for downloads.js; or a warning, beside the buttons wherever they are."""
         try:
-            name, content = download(found, str(event.key))
+            key, answer = str(event.key), desk.answer
+            by_hand = bool(answer.edits)
+            name, content = (
+                truth(desk.truth()) if key == TRUTH else download(answer.picture, key, by_hand)
+            )
         except InputError as error:
             gr.Warning(str(error))
             return gr.skip()
         return json.dumps({"name": name, "content": base64.b64encode(content).decode()})
 
 
+def largest(answer: Answer) -> int:
+    """The end of the sliders of sizes, at which nothing is left out: above the larger side of all
+    objects, in pixels of the file."""
+    boxes = answer.in_pixels.tight_boxes
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0.0)
+    most = answer.kept.max_size
+    return (
+        int(np.ceil(max([*sides.tolist(), answer.kept.min_size, most if most < 1e9 else 0, 9]))) + 1
+    )
+
+
 def build(exhibit: Exhibit) -> None:
     """Adds the tab's components and events."""
     see = See(exhibit)
-    subject, (picture, html) = exhibit.first, exhibit.found(exhibit.first, PATHS)
-    last, found = gr.State(subject), gr.State(picture)
+    desk = gr.State(first := see.first())
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             gr.HTML(views.note(_help(exhibit)), js_on_load=_script("drop.js"))
-            strokes = canvas(exhibit.shape, exhibit.brush)
-            fit = gr.Checkbox(True, label=FIT, container=False)
-            with gr.Row():
-                take = gr.Button("Random scene", size="md", min_width=120, elem_id="random-scene")
-                upload = gr.UploadButton(
-                    "Upload a picture", size="md", min_width=120, file_count="multiple"
-                )
-            examples = gr.HTML(
-                views.thumbnails(exhibit.examples), js_on_load=_script("examples.js"),
-                elem_id="examples", visible=bool(exhibit.examples),
-            )  # fmt: skip
+            strokes, fit, take, upload, examples = _sources(exhibit)
         with gr.Column(scale=3, min_width=300):
             message = gr.HTML("", visible=False, elem_id="message")
-            result = gr.HTML(html, elem_id="seen")
-            paths = gr.Slider(
-                1, MOST_PATHS, PATHS, step=1, label="K, samples of the guide", elem_id="paths",
-                info="The posterior over the number of objects is averaged over them.",
-                visible=not subject.any_size,
-            )  # fmt: skip
+            answer = gr.HTML(views.answer(first.answer), elem_id="answer")
+            picture = viewer(first.answer)
+            sliders = _sliders(first.answer)
+            command = gr.HTML("", elem_id="command")
+    read = gr.HTML(first.answer.html, elem_id="seen")
+    paths = gr.Slider(
+        1, MOST_PATHS, PATHS, step=1, label="K, samples of the guide", elem_id="paths",
+        info="The posterior over the number of objects is averaged over them.",
+        visible=first.answer.limit is not None,
+    )  # fmt: skip
     labels = {EVERYTHING: "Everything (zip)"} | {key: o.label for key, o in OFFERS.items()}
+    labels[TRUTH] = "Truth for airjax check (CSV)"
     downloads = gr.HTML(
         "", html_template=views.downloads(labels), js_on_load=_script("downloads.js"),
         elem_id="downloads",
     )  # fmt: skip
-    rows = gr.HTML(views.table(picture), elem_id="table")
-    parts = [last, found, result, rows, message, paths]
-    waiting: dict[str, Any] = {"show_progress_on": [result]}
-    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    table = gr.HTML(views.table(first.answer.picture), elem_id="table")
+    changed = [desk, picture, answer, command, table]
+    parts = [*changed, read, message, *sliders[1:3], paths]
+    # one after the other: each begins with the desk that the last one left
+    ordered: dict[str, Any] = {"concurrency_id": "desk", "concurrency_limit": 1}
+    waiting: dict[str, Any] = {"show_progress_on": [answer, picture], **ordered}
+    quiet: dict[str, Any] = {"show_progress": "hidden", **ordered}
     newest: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
-    strokes.submit(see.draw, [strokes, fit, paths], parts, **newest)
-    fit.input(see.rescale, [strokes, fit, paths], parts, **newest)
-    upload.upload(see.upload, [upload, paths], parts, **waiting).then(None, js=CLEAR)
-    examples.select(see.example, [paths], parts, **waiting).then(None, js=CLEAR)
-    take.click(see.take, [last, paths], parts, **quiet).then(None, js=CLEAR)
-    paths.input(see.again, [last, paths], parts[:-1], **newest)
-    downloads.download(see.download, [found], downloads, **quiet)
+    strokes.submit(see.draw, [desk, strokes, fit, paths], parts, **newest)
+    fit.input(see.rescale, [desk, strokes, fit, paths], parts, **newest)
+    upload.upload(see.upload, [desk, upload, paths], parts, **waiting).then(None, js=CLEAR)
+    examples.select(see.example, [desk, paths], parts, **waiting).then(None, js=CLEAR)
+    take.click(see.take, [desk, paths], parts, **quiet).then(None, js=CLEAR)
+    paths.input(see.again, [desk, paths], parts[:-1], **newest)
+    gr.on([one.input for one in sliders], see.keep, [desk, *sliders], changed, **newest)
+    picture.edit(see.edit, [desk], changed, trigger_mode="multiple", **quiet)
+    downloads.download(see.download, [desk], downloads, **quiet)
+
+
+def _sources(exhibit: Exhibit) -> tuple[Any, ...]:
+    """What pictures come from: the canvas and whether drawings are scaled, buttons, examples."""
+    strokes = canvas(exhibit.shape, exhibit.brush)
+    fit = gr.Checkbox(True, label=FIT, container=False)
+    with gr.Row():
+        take = gr.Button("Random scene", size="md", min_width=120, elem_id="random-scene")
+        upload = gr.UploadButton(
+            "Upload a picture", size="md", min_width=120, file_count="multiple"
+        )
+    examples = gr.HTML(
+        views.thumbnails(exhibit.examples), js_on_load=_script("examples.js"),
+        elem_id="examples", visible=bool(exhibit.examples),
+    )  # fmt: skip
+    return strokes, fit, take, upload, examples
+
+
+def _sliders(answer: Answer) -> list[Any]:
+    """Which objects are left, as by the flags of ``airjax predict``."""
+    most = largest(answer)
+    with gr.Group(elem_id="sliders"):
+        threshold = gr.Slider(0, 1, 0, step=0.01, label="Least score", elem_id="threshold")
+        with gr.Row():
+            low = gr.Slider(
+                0, most, 0, step=1, label="Smallest object (pixels)", elem_id="min-size"
+            )
+            high = gr.Slider(
+                0, most, most, step=1, label="Largest object (pixels)", elem_id="max-size"
+            )
+        edges = gr.Checkbox(
+            False, label="Leave out objects at the border", container=False, elem_id="no-edges"
+        )
+    return [threshold, low, high, edges]
 
 
 def _script(name: str) -> str:

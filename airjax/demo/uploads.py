@@ -28,12 +28,14 @@ class Subject(NamedTuple):
         channel: of the picture, in which objects are measured.
         any_size: whether the model reads pictures of any size; if not, the image has the model's.
         note: what the user should know about it.
+        is_file: whether ``airjax predict`` reads its file in the same way.
     """
 
     read: ReadImage
     channel: str
     any_size: bool = False
     note: str = ""
+    is_file: bool = False
 
     @property
     def image(self) -> UInt8[np.ndarray, "H W *C"]:
@@ -78,8 +80,14 @@ def subject_of(path: Path, pictures: PictureConfig, shape: tuple[int, ...]) -> S
     if image.ndim < len(shape):
         image = np.repeat(image[..., None], channels[0], axis=-1)
     read = ReadImage(path, image, placed(frames[0], settings), frames[0])
-    note = " ".join(_notes(read, len(frames), pictures, (height, width)))
-    return Subject(read, settings.channel, bool(pictures.crop), note)
+    left_out = _left_out(read, pictures, (height, width))
+    note = left_out
+    if len(frames) > 1:
+        pages = (
+            f"The file has {len(frames)} pages; only the first was read. airjax predict reads all."
+        )
+        note = f"{pages} {left_out}".strip()
+    return Subject(read, settings.channel, bool(pictures.crop), note, not left_out)
 
 
 def uploaded(path: Path, pictures: PictureConfig, shape: tuple[int, ...]) -> Subject:
@@ -90,16 +98,15 @@ def uploaded(path: Path, pictures: PictureConfig, shape: tuple[int, ...]) -> Sub
         path.unlink(missing_ok=True)
 
 
-def _notes(read: ReadImage, pages: int, pictures: PictureConfig, size: tuple[int, int]):
-    """Where the page does something else than ``airjax predict``."""
+def _left_out(read: ReadImage, pictures: PictureConfig, size: tuple[int, int]) -> str:
+    """Why ``airjax predict`` would leave a picture out; "" if it would not."""
     (height, width), had = size, read.frame.pixels.shape[:2]
-    if pages > 1:
-        yield f"The file has {pages} pages; only the first was read. airjax predict reads all."
     if not pictures.crop and pictures.size is None and had != (height, width):
         scaled = f"scaled from {had[1]} x {had[0]} to the model's {width} x {height} pixels"
-        yield f"The picture was {scaled}; airjax predict leaves out such pictures."
+        return f"The picture was {scaled}; airjax predict leaves out such pictures."
     if pictures.crop and min(read.image.shape[:2]) < pictures.crop:
-        yield (
+        return (
             f"The picture is smaller than the model's crops of {pictures.crop} pixels; "
             "airjax predict leaves out such pictures."
         )
+    return ""

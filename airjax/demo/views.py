@@ -6,6 +6,7 @@ Pictures are part of the HTML (``data:`` addresses), so that no file of them is 
 import base64
 import html
 import io
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +15,16 @@ from jaxtyping import Float, Shaped
 from matplotlib.figure import Figure
 from PIL import Image
 
+from airjax.demo.answer import Answer
 from airjax.demo.examples import Example
 from airjax.demo.reader import windows_of
 from airjax.inference import plots
 from airjax.inference.plots import STEP_COLOURS
-from airjax.inference.results import Objects, Scenes
+from airjax.inference.results import Scenes
 from airjax.inference.writers import OBJECT, Picture
 
 MOST_ROWS = 200  # of the table
+MINI = 80  # pixels of the larger side of the small picture, at least
 SAME = ("file", "page", "count", "probability")  # columns that are the same for all objects
 
 
@@ -35,39 +38,65 @@ def header(title: str, run: str, data: str, collapsed: str | None = None) -> str
 
 
 def seen(scene: Scenes) -> str:
-    """What was found in one image: the count, the image with boxes, the reconstruction, the objects
-    and the posterior over the count."""
-    count, probabilities = int(scene.counts[0]), scene.count_probs[0]
-    boxes = scene.window_boxes[0][:count]
+    """How one image was read: with the window of each step, the reconstruction, the posterior over
+    the count, and the objects."""
+    boxes = scene.window_boxes[0][: int(scene.counts[0])]
     return _div(
         "air-seen",
-        headline(count, float(probabilities[count])),
+        "<h3>How it was read</h3>",
         _div(
             "air-pair",
             picture(scene.images[0] / 255, boxes, caption="image, with each step's window"),
             picture(scene.reconstructions[0], caption="reconstruction"),
         ),
-        bars(probabilities),
+        bars(scene.count_probs[0]),
         objects(scene),
     )
 
 
-def seen_of_any_size(image: np.ndarray, objects: Objects) -> str:
-    """What was found in a picture of any size: its count, and a box for each object."""
-    low, high = objects.interval
-    found = f"<b>{_objects(objects.number)}</b>, {low} to {high} with probability 0.9"
+def answer(of: Answer) -> str:
+    """The number of objects, what changed it, and, for a phone, a small picture."""
+    found, more = of.picture.objects, list[str]()
+    number = f"<b>{_objects(found.number)}</b>"
+    if of.edits:
+        removed = sum(i >= 0 for i in of.removed)
+        text = f"{number}, corrected by hand: {len(of.by_hand)} added, {removed} removed"
+    elif of.limit is None:
+        low, high = found.interval
+        text = f"{number}, {low} to {high} with probability 0.9"
+    else:
+        text = f"{number}, with probability {found.probability:.3f}"
+    if of.dropped:
+        more.append(f"{of.found.number} found, {of.dropped} left out by the sliders.")
+    if of.limit is not None and of.found.number == of.limit:
+        more.append(
+            f"{of.limit} is the most that this run can count: there may be more. "
+            f"Train with --max-objects {2 * of.limit} to count more."
+        )
+    image = of.subject.image
+    step = max(1, max(image.shape[:2]) // MINI)
+    ours = [i for i in of.numbers if i >= 0]
+    small = picture(image[::step, ::step] / 255, of.found.tight_boxes[ours] / step)
     return _div(
-        "air-seen",
-        f'<p class="air-count" data-count="{objects.number}">{found}</p>',
-        '<label class="air-toggle"><input type="checkbox" checked> boxes</label>',
-        picture(image / 255, objects.tight_boxes, caption="picture, with a box around each object"),
+        "air-answer",
+        _div("air-mini", small),
+        "<div>"
+        f'<p class="air-count" data-count="{found.number}">{text}</p>'
+        f"{''.join(f'<p class=air-more>{_text(line)}</p>' for line in more)}</div>",
     )
 
 
-def headline(count: int, probability: float) -> str:
-    """The most probable count in words."""
-    found = f"<b>{_objects(count)}</b>, with probability {probability:.3f}"
-    return f'<p class="air-count" data-count="{count}">{found}</p>'
+def command(of: Answer, run: str, num_paths: int) -> str:
+    """The command line that gives the same answer, without corrections; "" if there is none."""
+    if not of.subject.is_file:
+        return ""
+    paths = "" if of.limit is None else f"--num-paths {num_paths}"
+    words = ["airjax predict", shlex.quote(run), shlex.quote(of.subject.read.path.name)]
+    line = " ".join(word for word in (*words, of.kept.flags(), paths) if word)
+    rest = " (without the corrections)" if of.edits else ""
+    return (
+        f'<p class="air-command">The same on the command line{rest}: <code>{_text(line)}</code></p>'
+    )
 
 
 def objects(scene: Scenes) -> str:

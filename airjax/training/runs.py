@@ -26,6 +26,7 @@ from airjax.config_file import from_json, to_json
 from airjax.data.dataset import Dataset
 from airjax.data.files import check_outside
 from airjax.errors import InputError
+from airjax.inference.unlike import Usual
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model
 from airjax.training.checkpoint import load_model, load_training, save_model
@@ -286,6 +287,13 @@ class Run:
         """What is doubtful about the model by the measures at the end of its training."""
         values = self._json("health.json") if (self.path / "health.json").exists() else {}
         return values.get("doubts", [])
+
+    @property
+    def usual(self) -> Usual:
+        """How well objects explained the held-out images, by the same measures."""
+        scores = self.report() if (self.path / "evaluation.json").exists() else {}
+        health = self._json("health.json") if (self.path / "health.json").exists() else {}
+        return Usual.of(scores, health, bool(self.config.pictures.crop))
 
     def _check_trained(self) -> None:
         if not (self.path / "model").exists():

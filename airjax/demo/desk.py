@@ -1,0 +1,70 @@
+"""What the page keeps of a user while it is open: the picture, the sliders, and the corrections of
+all pictures so far."""
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from airjax.demo.answer import Answer, Edit
+from airjax.inference.writers import Picture
+from airjax.prediction.predictor import KEPT, Kept
+
+MOST_PICTURES = 1000  # whose corrections are kept; the oldest are dropped
+
+
+class Corrected(NamedTuple):
+    """A picture that was corrected by hand.
+
+    Attributes:
+        edits: in their order.
+        picture: the answer with them.
+    """
+
+    edits: tuple[Edit, ...]
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A user's picture, sliders and corrections.
+
+    Attributes:
+        answer: of the picture that is shown.
+        num_paths: K that it was read with.
+        kept: what the sliders leave, of this picture and of the next one.
+        corrected: by the digest of the picture.
+    """
+
+    answer: Answer
+    num_paths: int
+    kept: Kept = KEPT
+    corrected: dict[str, Corrected] = field(default_factory=dict)
+
+    def showing(self, answer: Answer, num_paths: int | None = None) -> "Desk":
+        """Another picture, or the same one read again; with the sliders as they are, and with what
+        was corrected in it before."""
+        before = self.corrected.get(answer.digest)
+        edits = () if before is None else before.edits
+        answer = replace(answer, kept=self.kept, edits=edits)
+        num_paths = self.num_paths if num_paths is None else num_paths
+        return replace(self, answer=answer, num_paths=num_paths)._noted()
+
+    def keeping(self, kept: Kept) -> "Desk":
+        """With other sliders."""
+        return replace(self, answer=replace(self.answer, kept=kept), kept=kept)._noted()
+
+    def edited(self, answer: Answer) -> "Desk":
+        """With another correction, or one less."""
+        return replace(self, answer=answer)._noted()
+
+    def truth(self) -> list[Picture]:
+        """All pictures that were corrected, and the one that is shown."""
+        others = {k: one.picture for k, one in self.corrected.items() if k != self.answer.digest}
+        named = {(each.file, each.page): each for each in others.values()}
+        shown = self.answer.picture
+        return list((named | {(shown.file, shown.page): shown}).values())
+
+    def _noted(self) -> "Desk":
+        others = {k: one for k, one in self.corrected.items() if k != self.answer.digest}
+        if self.answer.edits:
+            others[self.answer.digest] = Corrected(self.answer.edits, self.answer.picture)
+        return replace(self, corrected=dict(list(others.items())[-MOST_PICTURES:]))

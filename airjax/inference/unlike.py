@@ -1,0 +1,109 @@
+"""Whether a picture looks unlike those that a model was trained on: what its objects leave
+unexplained, beside what they left at the end of the training.
+
+Two measures, since neither is enough. The reader of whole pictures searches until nothing is left
+that is worth an object, so a photograph may be explained by hundreds of cells, but not precisely:
+its residual is large. Few and faint objects leave a small residual even if none of them is drawn
+well: the share that they explain is small.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from airjax.inference.blocks import drawn
+from airjax.inference.results import Objects, Scenes
+from airjax.programs.model import Model
+
+# of the residual of held-out images: single images vary, whole pictures are read more thoroughly
+LARGE, LARGE_IN_WHOLE = 2.5, 1.0
+LITTLE = 0.5  # of the share that is explained of held-out images
+
+
+class Explained(NamedTuple):
+    """How well objects explain an image.
+
+    Attributes:
+        residual: root mean square of the pixels' errors, of full intensity.
+        share: of the squared difference from the background, 1 if all is explained; None where
+            there is no difference.
+    """
+
+    residual: float
+    share: float | None
+
+
+class Usual(NamedTuple):
+    """How well objects explained the held-out images at the end of the training.
+
+    Attributes:
+        explained: of them together; None where it is not known.
+        in_crops: whether images are crops of the pictures that are read.
+    """
+
+    explained: Explained | None
+    in_crops: bool
+
+    @classmethod
+    def of(cls, scores: dict[str, Any], health: dict[str, Any], in_crops: bool) -> "Usual":
+        """From a run's ``evaluation.json`` and ``health.json``."""
+        error = scores.get("reconstruction_mse")
+        if error is None:
+            return cls(None, in_crops)
+        return cls(Explained(float(np.sqrt(error)), health.get("explained")), in_crops)
+
+    def unlike(self, this: Explained, number: int) -> str:
+        """Why a picture looks unlike those of the training; "" if it does not.
+
+        Args:
+            this: how well its objects explain it.
+            number: of objects.
+        """
+        if self.explained is None:
+            return ""
+        usual, most = self.explained, LARGE_IN_WHOLE if self.in_crops else LARGE
+        if this.residual > most * usual.residual:
+            times = this.residual / usual.residual
+            return f"the objects leave {times:.1f} times the residual of held-out images"
+        if number and this.share is not None and this.share < LITTLE * (usual.share or 0.0):
+            return (
+                f"the objects explain {100 * this.share:.0f} % of it, "
+                f"of held-out images {100 * (usual.share or 0.0):.0f} %"
+            )
+        return ""
+
+
+def of_scenes(scenes: Scenes) -> list[Explained]:
+    """How well the objects explain each image of the model's size."""
+    pixels = scenes.images / np.float32(255)
+    empty = np.asarray(scenes.model.likelihood.of(jnp.asarray(pixels)).empty)
+    empty = np.broadcast_to(empty, pixels.shape)
+    return [_explained(*each) for each in zip(pixels, scenes.reconstructions, empty, strict=True)]
+
+
+def of_picture(model: Model, picture: UInt8[np.ndarray, "H W *C"], objects: Objects) -> Explained:
+    """How well the objects explain a picture of any size.
+
+    Args:
+        model: that they were found with; without a background.
+        picture: bytes.
+        objects: as `airjax.inference.blocks.find` returns them.
+    """
+    pixels, (h, w) = picture / np.float32(255), model.config.image_size
+    height, width = pixels.shape[:2]
+    canvas = np.zeros((height + 2 * h, width + 2 * w, *pixels.shape[2:]), np.float32)
+    for (top, left), patch in zip(*drawn(model, objects), strict=True):
+        row, column = int(np.clip(top, -h, height)) + h, int(np.clip(left, -w, width)) + w
+        canvas[row : row + h, column : column + w] += patch
+    return _explained(pixels, canvas[h : h + height, w : w + width], np.zeros_like(pixels))
+
+
+def _explained(
+    pixels: Float[np.ndarray, "H W *C"],
+    mean: Float[np.ndarray, "H W *C"],
+    empty: Float[np.ndarray, "H W *C"],
+) -> Explained:
+    error, without = float(np.square(pixels - mean).mean()), float(np.square(pixels - empty).mean())
+    return Explained(float(np.sqrt(error)), 1 - error / without if without > 0 else None)
