@@ -20,7 +20,7 @@ DURATION = "about two minutes"
 def demo(
     run: Annotated[
         Positional[Path | None],
-        arg(metavar="RUN", help_behavior_hint="(default: the newest finished run in runs/)"),
+        arg(metavar="RUN", help_behavior_hint="(default: all finished runs in runs/)"),
     ] = None,
     host: str = "127.0.0.1",
     port: Annotated[
@@ -32,7 +32,8 @@ def demo(
     """Draw on a page in the browser and see what a trained model finds.
 
     Args:
-        run: Folder of the run, or of a guide of solids; last is the newest run.
+        run: Folder of the run, of runs to choose from, or of a guide of solids; last is the newest
+            run.
         host: Address to listen on; 0.0.0.0 lets other machines see the page.
         port: Port to listen on.
         train: If runs/ has no finished run, train the default one first, without asking.
@@ -43,8 +44,8 @@ def demo(
     if port is not None and not 0 < port < 2**16:
         raise InputError("port", "must be 1 to 65535", port)
     from airjax.console import report
-    from airjax.demo.exhibit import Exhibit
     from airjax.demo.server import check_address, serve
+    from airjax.demo.shelf import Shelf
     from airjax.three_d.files import is_solids
 
     check_address(host, port)
@@ -54,9 +55,30 @@ def demo(
         report(f"compiling the programs of {run}")
         serve(SolidsExhibit.of(run), host, port)
         return
-    chosen = newest(train, data_dir) if run is None else trained(run)
-    report(f"reading held-out images with {chosen.path}")
-    serve(Exhibit.of(chosen, data_dir), host, port)
+    serve(Shelf(offered(run, train, data_dir), data_dir), host, port)
+
+
+def offered(path: Path | None, train: bool, data_dir: Path | None) -> "list[Run]":
+    """The run at a path; or all finished runs in that folder, or in runs/, the newest first.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if path is None:
+        first, folder = newest(train, data_dir), RUNS
+    elif not (path / "config.json").exists() and (found := finished(path)):
+        first, folder = found[0], path
+    else:
+        return [trained(path)]
+    return [trained(first.path), *finished(folder)[1:]]
+
+
+def finished(folder: Path) -> "list[Run]":
+    """The finished runs in a folder, the newest first."""
+    from airjax.training.runs import Run
+
+    found = [run for run in Run.all(folder) if run.is_finished]
+    return sorted(found, key=lambda run: -(run.path / "model").stat().st_mtime_ns)
 
 
 def newest(train: bool, data_dir: Path | None) -> "Run":
@@ -65,12 +87,10 @@ def newest(train: bool, data_dir: Path | None) -> "Run":
     Raises:
         InputError: if there is none, and the user does not agree or cannot be asked.
     """
-    from airjax.training.runs import Run
     from airjax.training.session import Session
 
-    found = [run for run in Run.all(RUNS) if run.is_finished]
-    if found:
-        return max(found, key=lambda run: (run.path / "model").stat().st_mtime_ns)
+    if found := finished(RUNS):
+        return found[0]
     if not (train or agreed()):
         rule = f"must be given, or --train, to train the default first ({DURATION})"
         raise InputError("run", f"{rule}: {RUNS}/ has no finished run")

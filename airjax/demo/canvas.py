@@ -9,7 +9,7 @@ from airjax.demo.drawing import Brush
 SIDE = 600  # pixels of the canvas's larger side, before the browser fits it into the page
 COLOURS = ("#ffffff", "#ff3030", "#30d030", "#4070ff", "#ffe030", "#ff40ff")
 CLEAR = """() => {
-    document.querySelector(".air-canvas canvas").dispatchEvent(new Event("airjax-clear"));
+    document.querySelector(".air-canvas canvas")?.dispatchEvent(new Event("airjax-clear"));
 }"""
 
 

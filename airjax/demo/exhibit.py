@@ -20,9 +20,7 @@ from airjax.inference import unlike
 from airjax.inference.regions import regions
 from airjax.training import runs
 
-UNLIKE = (
-    "This picture looks unlike what the model was trained on: {why}. The count is probably wrong."
-)
+UNLIKE = "This looks unlike what the model was trained on: {why}. The count is probably wrong."
 SAMPLED = 6 * MOST_PATHS  # images that typical objects and their codes are taken from
 
 
@@ -85,6 +83,11 @@ class Exhibit:
     def shape(self) -> tuple[int, ...]:
         """Of an image: ``(H, W)`` or ``(H, W, C)``."""
         return self.reader.model.config.image_shape
+
+    @property
+    def of_pictures(self) -> bool:
+        """Whether the run was trained on picture files: then it was decided how to read them."""
+        return self.run.config.pictures.channel != "auto"
 
     def found(self, subject: Subject, num_paths: int) -> Answer:
         """What is found in a picture: in one of any size as ``airjax predict`` finds it,

@@ -1,4 +1,4 @@
-"""The page: of a run, with three tabs, or of a guide of solids."""
+"""The page: of a run, with three tabs, of several runs to choose from, or of a guide of solids."""
 
 from pathlib import Path
 
@@ -6,29 +6,52 @@ import gradio as gr
 
 from airjax.demo import dream_tab, see_tab, solids_tab, views
 from airjax.demo.exhibit import Exhibit
+from airjax.demo.shelf import Shelf
 from airjax.demo.solids import SolidsExhibit
 from airjax.errors import InputError
 
 TITLE = "airjax: what AIR sees"
 
 
-def page(exhibit: Exhibit | SolidsExhibit) -> gr.Blocks:
-    """The page of a run, or of a guide of solids."""
-    if isinstance(exhibit, SolidsExhibit):
-        with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
-            gr.HTML(views.header(TITLE, exhibit.name, "solids on a table"))
-            solids_tab.build(exhibit)
-        return blocks
-    run, train = exhibit.run, exhibit.run.config.train
+def page(shown: Shelf | SolidsExhibit) -> gr.Blocks:
+    """The page of a run, of several to choose from, or of a guide of solids."""
     with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
-        gr.HTML(views.header(TITLE, run.path.name, Path(train.data).name, run.collapsed))
-        with gr.Tab("See"):
-            see_tab.build(exhibit)
-        with gr.Tab("Dream"):
-            dream_tab.build(exhibit)
-        with gr.Tab("Learning"):
-            gr.HTML(_learning(exhibit))
+        if isinstance(shown, SolidsExhibit):
+            gr.HTML(views.header(TITLE, shown.name, "solids on a table"))
+            solids_tab.build(shown)
+        elif len(shown.runs) == 1:
+            _build(shown.exhibit())
+        else:
+            shown.exhibit()  # now, not while the first user waits
+            _to_choose_from(shown)
     return blocks
+
+
+def _to_choose_from(shelf: Shelf) -> None:
+    """The runs, and the one that was chosen; it starts anew."""
+    choice = gr.Dropdown(shelf.choices, value=0, label="Run", elem_id="run")
+
+    @gr.render(inputs=[choice])
+    def _(i: int) -> None:
+        try:
+            exhibit = shelf.exhibit(i)
+        except InputError as error:
+            gr.HTML(views.message(str(error)))
+        else:
+            _build(exhibit)
+
+
+def _build(exhibit: Exhibit) -> None:
+    """The header and the tabs of a run."""
+    run, train = exhibit.run, exhibit.run.config.train
+    gr.HTML(views.header(TITLE, run.path.name, Path(train.data).name, run.collapsed))
+    with gr.Tabs(selected="see"):
+        with gr.Tab("See", id="see"):
+            see_tab.build(exhibit)
+        with gr.Tab("Dream", id="dream"):
+            dream_tab.build(exhibit)
+        with gr.Tab("Learning", id="learning"):
+            gr.HTML(_learning(exhibit))
 
 
 def _learning(exhibit: Exhibit) -> str:

@@ -30,6 +30,7 @@ HELP = (
     "Draw one, several or no {things}; or upload a picture (or drop its file anywhere on the "
     "page), or take a random scene {origin}."
 )
+HELP_WITH_PICTURES = "Upload a picture, drop its file anywhere on the page, or click an example."
 
 
 class See:
@@ -212,9 +213,18 @@ def build(exhibit: Exhibit) -> None:
 
 
 def _sources(exhibit: Exhibit) -> tuple[Any, ...]:
-    """What pictures come from: the canvas and whether drawings are scaled, buttons, examples."""
-    strokes = canvas(exhibit.shape, exhibit.brush)
-    fit = gr.Checkbox(True, label=FIT, container=False)
+    """What pictures come from: the canvas and whether drawings are scaled, buttons, examples. Who
+    trained on pictures comes with pictures; then the canvas is last, and closed."""
+    if exhibit.of_pictures:
+        others = _other_sources(exhibit)
+        with gr.Accordion("Draw instead", open=False, elem_id="draw"):
+            drawing = canvas(exhibit.shape, exhibit.brush), gr.Checkbox(True, label=FIT)
+        return *drawing, *others
+    drawing = canvas(exhibit.shape, exhibit.brush), gr.Checkbox(True, label=FIT)
+    return *drawing, *_other_sources(exhibit)
+
+
+def _other_sources(exhibit: Exhibit) -> tuple[Any, ...]:
     with gr.Row():
         take = gr.Button("Random scene", size="md", min_width=120, elem_id="random-scene")
         upload = gr.UploadButton(
@@ -224,24 +234,22 @@ def _sources(exhibit: Exhibit) -> tuple[Any, ...]:
         views.thumbnails(exhibit.examples), js_on_load=_script("examples.js"),
         elem_id="examples", visible=bool(exhibit.examples),
     )  # fmt: skip
-    return strokes, fit, take, upload, examples
+    return take, upload, examples
 
 
 def _sliders(answer: Answer) -> list[Any]:
     """Which objects are left, as by the flags of ``airjax predict``."""
-    most = largest(answer)
+    most, sizes = largest(answer), {"step": 1, "interactive": True}
     with gr.Group(elem_id="sliders"):
         threshold = gr.Slider(0, 1, 0, step=0.01, label="Least score", elem_id="threshold")
         with gr.Row():
             low = gr.Slider(
-                0, most, 0, step=1, label="Smallest object (pixels)", elem_id="min-size"
+                0, most, 0, **sizes, label="Smallest object (pixels)", elem_id="min-size"
             )
             high = gr.Slider(
-                0, most, most, step=1, label="Largest object (pixels)", elem_id="max-size"
+                0, most, most, **sizes, label="Largest object (pixels)", elem_id="max-size"
             )
-        edges = gr.Checkbox(
-            False, label="Leave out objects at the border", container=False, elem_id="no-edges"
-        )
+        edges = gr.Checkbox(False, label="Leave out objects at the border", elem_id="no-edges")
     return [threshold, low, high, edges]
 
 
@@ -250,6 +258,8 @@ def _script(name: str) -> str:
 
 
 def _help(exhibit: Exhibit) -> str:
+    if exhibit.of_pictures:
+        return HELP_WITH_PICTURES
     known = DATASETS.get(exhibit.run.config.train.data)
     things = "digits" if known is not None and known.guide == "window" else "objects"
     origin = "that was held out" if exhibit.held_out else "drawn from the model"

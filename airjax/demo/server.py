@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from airjax.console import console
-from airjax.demo.exhibit import Exhibit
+from airjax.demo.shelf import Shelf
 from airjax.demo.solids import SolidsExhibit
 from airjax.demo.uploads import MAX_BYTES
 from airjax.errors import InputError
@@ -47,22 +47,22 @@ class OwnAddressOnly:
         await self.app(scope, receive, with_policy)
 
 
-def serve(exhibit: Exhibit | SolidsExhibit, host: str, port: int | None) -> None:
+def serve(shown: Shelf | SolidsExhibit, host: str, port: int | None) -> None:
     """Serves the page until the process is asked to stop (Ctrl-C).
 
     Args:
-        exhibit: content of the page.
+        shown: content of the page.
         host: address to listen on.
         port: to listen on (default: the first free one from 7860).
     """
-    with running(exhibit, host, port) as url, Interrupt() as interrupt:
+    with running(shown, host, port) as url, Interrupt() as interrupt:
         console.print(f"the page is at {url} (Ctrl-C ends it)", soft_wrap=True)
         while interrupt.signum is None:
             time.sleep(0.1)
 
 
 @contextmanager
-def running(exhibit: Exhibit | SolidsExhibit, host: str, port: int | None) -> Iterator[str]:
+def running(shown: Shelf | SolidsExhibit, host: str, port: int | None) -> Iterator[str]:
     """The page's address, while it is served."""
     with tempfile.TemporaryDirectory(prefix="airjax-demo-") as folder:
         # read when gradio is imported; uploads arrive in the folder
@@ -72,7 +72,7 @@ def running(exhibit: Exhibit | SolidsExhibit, host: str, port: int | None) -> It
 
         from airjax.demo.page import page
 
-        blocks = page(exhibit)
+        blocks = page(shown)
         _, address, _ = blocks.launch(
             server_name=host,
             server_port=port,

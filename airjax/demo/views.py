@@ -73,17 +73,18 @@ def answer(of: Answer) -> str:
             f"{of.limit} is the most that this run can count: there may be more. "
             f"Train with --max-objects {2 * of.limit} to count more."
         )
+    doubt = ""
+    if of.doubts:  # on a phone the message may be out of sight
+        doubt = (
+            '<p class="air-more air-narrow">This looks unlike what the model was trained on.</p>'
+        )
     image = of.subject.image
     step = max(1, max(image.shape[:2]) // MINI)
     ours = [i for i in of.numbers if i >= 0]
     small = picture(image[::step, ::step] / 255, of.found.tight_boxes[ours] / step)
-    return _div(
-        "air-answer",
-        _div("air-mini", small),
-        "<div>"
-        f'<p class="air-count" data-count="{found.number}">{text}</p>'
-        f"{''.join(f'<p class=air-more>{_text(line)}</p>' for line in more)}</div>",
-    )
+    lines = "".join(f'<p class="air-more">{_text(line)}</p>' for line in more)
+    head = f'<p class="air-count" data-count="{found.number}">{text}</p>'
+    return _div("air-answer", _div("air-mini", small), f"<div>{head}{lines}{doubt}</div>")
 
 
 def command(of: Answer, run: str, num_paths: int) -> str:
