@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airjax.prediction.predictor import Kept
     from airjax.training.runs import Run
 
+NAMED = 5  # pictures that look unlike the training
 Engine = Literal["local", "ray"]
 Format = Literal["csv", "parquet", "json", "coco", "masks", "rois", "geojson"]
 
@@ -112,7 +113,9 @@ def _predict_here(
     settings = {"Run": _of_run(run), "airjax predict": {"pictures": folder} | given}
     about = About(path.resolve().name, run.path.resolve().name, _doubts(run), settings)
     pictures = run.config.pictures
-    summary = write_predictions(air, path, pictures, to, about, formats, draw, strict, kept)
+    summary = write_predictions(
+        air, path, pictures, to, about, formats, draw, strict, kept, run.usual
+    )
     _tell(summary, strict, kept.flags())
 
 
@@ -154,6 +157,12 @@ def _tell(summary: "Summary", strict: bool, flags: str) -> None:
     for line in summary.passed_over:
         report(line)
     report_broken(summary.broken, strict)
+    if summary.unlike:
+        report(f"unlike what the model was trained on: {len(summary.unlike)} of {summary.images}")
+        for line in summary.unlike[:NAMED]:
+            report(f"  {line}")
+        if len(summary.unlike) > NAMED:
+            report("  and others: see report.html")
     if summary.dropped:
         report(f"left out: {summary.dropped} objects by {flags}")
     report(

@@ -22,6 +22,7 @@ from airjax.errors import InputError
 from airjax.inference import plots
 from airjax.inference.infer import which_look
 from airjax.inference.results import Objects
+from airjax.inference.unlike import UNKNOWN, Usual
 from airjax.inference.writers import WRITERS
 from airjax.picture_config import PictureConfig
 from airjax.prediction.predictor import KEPT, Kept, Prediction, Predictor, below
@@ -40,6 +41,7 @@ class Summary:
         images: number of pictures read.
         objects: number of objects found and kept.
         dropped: number of objects found and left out.
+        unlike: why pictures look unlike those of the training, a line each.
         broken: files that could not be read.
         passed_over: a line for each kind of files that are no pictures.
         decisions: what was decided for these pictures.
@@ -50,6 +52,7 @@ class Summary:
     images: int = 0
     objects: int = 0
     dropped: int = 0
+    unlike: list[str] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
@@ -92,6 +95,7 @@ def write_predictions(
     draw: bool = False,
     strict: bool = False,
     kept: Kept = KEPT,
+    usual: Usual = UNKNOWN,
 ) -> Summary:
     """Finds the objects in the pictures of a folder and writes them to a new folder, which is
     complete or not there. Pictures of another size than the model's count as broken.
@@ -106,6 +110,7 @@ def write_predictions(
         draw: also write drawings.
         strict: stop at the first broken file.
         kept: which objects are written (default: all).
+        usual: how well objects explained the held-out images of the training.
 
     Raises:
         InputError: if ``out`` exists or cannot be written, a picture is broken and ``strict``
@@ -125,7 +130,7 @@ def write_predictions(
     page = Report(about.with_pictures(seen.pictures), seen.pictures.channel)
     try:
         with storage.new_folder(out) as temporary:
-            _write(pictures, temporary, formats, draw, page, summary)
+            _write(pictures, temporary, formats, draw, page, summary, usual)
             page.write(temporary / "report.html", _left_out(summary, root, kept))
     except OSError as error:
         raise InputError("out", f"cannot be written ({error.strerror or error})", out) from None
@@ -149,19 +154,22 @@ def _write(
     draw: bool,
     page: Report,
     summary: Summary,
+    usual: Usual,
 ) -> None:
     """Writes what was found, one picture after the other."""
     sheet: list[tuple[np.ndarray, Objects]] = []
     with contextlib.ExitStack() as stack:
         made = [WRITERS[format](out) for format in dict.fromkeys(formats)]
         writers = [stack.enter_context(contextlib.closing(writer)) for writer in made]
-        for picture, read, objects, dropped in pictures:
+        for picture, read, objects, dropped, explained in pictures:
+            why = usual.unlike(explained(), objects.number + dropped) if usual.explained else ""
+            summary.unlike += [f"{picture.name}: {why}"] if why else []
             summary.images += 1
             summary.objects += picture.objects.number
             summary.dropped += dropped
             for writer in writers:
                 writer.add(picture)
-            page.add(picture, read, objects)
+            page.add(picture, read, objects, why)
             if draw:
                 _draw(out / "drawn" / picture.file_named(".png"), read.image, objects)
                 sheet += [(read.image, objects)] if len(sheet) < SHEET else []

@@ -95,33 +95,36 @@ class Report:
 
     def __init__(self, about: About, channel: str):
         self.about, self.channel = about, channel
-        self.counts, self.unsure, self.at_edge = Counter[int](), 0, 0
+        self.counts, self.unsure, self.at_edge, self.unlike = Counter[int](), 0, 0, 0
         self.rows, self.drawings = (
             Doubtful[dict[str, Any]](ROWS),
             Doubtful[dict[str, Any]](DRAWINGS),
         )
 
-    def add(self, picture: Picture, read: ReadImage, objects: Objects) -> None:
+    def add(self, picture: Picture, read: ReadImage, objects: Objects, unlike: str = "") -> None:
         """Adds what was found in a picture.
 
         Args:
             picture: with boxes in pixels of the file.
             read: its image, and the upright picture that is drawn.
             objects: the same objects with boxes in pixels of the image.
+            unlike: why it looks unlike what the model was trained on; "" if it does not.
         """
         found, number = picture.objects, self.rows.number
         edge = sum(region.at_edge for region in picture.regions)
         self.counts[found.number] += 1
         self.unsure += found.probability < UNSURE
+        self.unlike += bool(unlike)
         self.at_edge += edge
         low, high = found.interval
         row = {
             "number": number, "file": picture.file, "page": picture.page, "count": found.number,
             "low": low, "high": high, "probability": found.probability, "at_edge": edge,
-            "unsure": found.probability < UNSURE,
+            "unsure": found.probability < UNSURE, "unlike": unlike,
         }  # fmt: skip
-        self.rows.add(found.probability, lambda: row)
-        self.drawings.add(found.probability, lambda: row | drawing(read, objects, self.channel))
+        first = found.probability - bool(unlike)  # those that look unlike the training come first
+        self.rows.add(first, lambda: row)
+        self.drawings.add(first, lambda: row | drawing(read, objects, self.channel))
 
     def write(self, path: Path, left_out: dict[str, list[str]]) -> None:
         """Writes the page.
@@ -151,6 +154,7 @@ class Report:
             "images": counts.total(), "objects": sum(n * k for n, k in counts.items()),
             "median": _median(counts), "least": min(counts, default=0),
             "most": max(counts, default=0), "unsure": self.unsure, "at_edge": self.at_edge,
+            "unlike": self.unlike,
             "histogram": histogram(counts), "left_out": left_out, "few": ROWS, "boxes": BOXES,
             "low_score": LOW_SCORE, "paper": PAPER, "software": SOFTWARE,
             "time": time.strftime("%Y-%m-%d %H:%M %z"),

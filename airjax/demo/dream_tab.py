@@ -68,7 +68,9 @@ def build(exhibit: Exhibit) -> None:
             picture = gr.HTML(dreaming.shown(first), elem_id="dream")
             others = gr.Button("Two other objects", size="md", elem_id="others")
         with gr.Column(scale=2, min_width=300):
-            chosen = gr.Radio(["1", "2"], value="1", label="Object that the sliders change")
+            chosen = gr.Radio(
+                ["1", "2"], value="1", label="Object that the sliders change", interactive=True
+            )
             sliders = _sliders(exhibit, dreaming.sliders(first, "1"))
     gr.HTML(views.note("Samples from the prior; all numbers of objects are equally likely."))
     samples = gr.HTML(dreaming.samples(), elem_id="samples")
@@ -95,6 +97,6 @@ def _sliders(exhibit: Exhibit, values: tuple[float, ...]) -> list[gr.Slider]:
     for i, share in enumerate(exhibit.codes.shares.tolist()):
         ranges.append((f"direction {i + 1} ({100 * share:.0f} % of the codes' variance)", -3, 3))
     return [
-        gr.Slider(low, high, value, step=0.01, label=label, elem_id=f"slider-{i}")
+        gr.Slider(low, high, value, step=0.01, label=label, interactive=True, elem_id=f"slider-{i}")
         for i, ((label, low, high), value) in enumerate(zip(ranges, values, strict=True))
     ]

@@ -94,14 +94,13 @@ class Exhibit:
         otherwise as it does with ``--num-paths`` K."""
         model, html, limit = self.reader.model, "", None
         if subject.any_size:
-            objects, explained = self.finder.find(subject.image), None
-            if model.config.sums_on_black:
-                explained = unlike.of_picture(model, subject.image, objects)
+            objects = self.finder.find(subject.image)
+            explained = unlike.of_picture(model, subject.image, objects)
         else:
             scene = self.reader(subject.image, num_paths)
             objects, html, limit = scene[0], views.seen(scene), model.config.model_steps
             (explained,) = unlike.of_scenes(scene)
-        why = self.run.usual.unlike(explained, objects.number) if explained is not None else ""
+        why = self.run.usual.unlike(explained, objects.number)
         doubts = [UNLIKE.format(why=why)] if why else []
         read, values = subject.read, channel(subject.read.frame, subject.channel)
         measured = regions(model, objects, read.placement, values)

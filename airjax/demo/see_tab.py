@@ -114,7 +114,13 @@ class See:
         """The desk, the boxes, the answer, the command, the table."""
         answer, run = desk.answer, str(self.exhibit.run.path)
         command = views.command(answer, run, desk.num_paths)
-        return desk, boxes(answer), views.answer(answer), command, views.table(answer.picture)
+        return (
+            desk,
+            boxes(answer),
+            views.answer(answer),
+            command,
+            views.table(answer.picture, bool(answer.edits)),
+        )
 
     def keep(
         self, desk: Desk, threshold: float, least: float, most: float, no_edges: bool
@@ -185,7 +191,7 @@ def build(exhibit: Exhibit) -> None:
     paths = gr.Slider(
         1, MOST_PATHS, PATHS, step=1, label="K, samples of the guide", elem_id="paths",
         info="The posterior over the number of objects is averaged over them.",
-        visible=first.answer.limit is not None,
+        visible=first.answer.limit is not None, interactive=True,
     )  # fmt: skip
     labels = {EVERYTHING: "Everything (zip)"} | {key: o.label for key, o in OFFERS.items()}
     labels[TRUTH] = "Truth for airjax check (CSV)"
@@ -218,10 +224,14 @@ def _sources(exhibit: Exhibit) -> tuple[Any, ...]:
     if exhibit.of_pictures:
         others = _other_sources(exhibit)
         with gr.Accordion("Draw instead", open=False, elem_id="draw"):
-            drawing = canvas(exhibit.shape, exhibit.brush), gr.Checkbox(True, label=FIT)
+            drawing = canvas(exhibit.shape, exhibit.brush), _fit()
         return *drawing, *others
-    drawing = canvas(exhibit.shape, exhibit.brush), gr.Checkbox(True, label=FIT)
+    drawing = canvas(exhibit.shape, exhibit.brush), _fit()
     return *drawing, *_other_sources(exhibit)
+
+
+def _fit() -> gr.Checkbox:
+    return gr.Checkbox(True, label=FIT, container=False, interactive=True)
 
 
 def _other_sources(exhibit: Exhibit) -> tuple[Any, ...]:
@@ -241,7 +251,9 @@ def _sliders(answer: Answer) -> list[Any]:
     """Which objects are left, as by the flags of ``airjax predict``."""
     most, sizes = largest(answer), {"step": 1, "interactive": True}
     with gr.Group(elem_id="sliders"):
-        threshold = gr.Slider(0, 1, 0, step=0.01, label="Least score", elem_id="threshold")
+        threshold = gr.Slider(
+            0, 1, 0, step=0.01, interactive=True, label="Least score", elem_id="threshold"
+        )
         with gr.Row():
             low = gr.Slider(
                 0, most, 0, **sizes, label="Smallest object (pixels)", elem_id="min-size"
@@ -249,7 +261,9 @@ def _sliders(answer: Answer) -> list[Any]:
             high = gr.Slider(
                 0, most, most, **sizes, label="Largest object (pixels)", elem_id="max-size"
             )
-        edges = gr.Checkbox(False, label="Leave out objects at the border", elem_id="no-edges")
+        edges = gr.Checkbox(
+            False, label="Leave out objects at the border", interactive=True, elem_id="no-edges"
+        )
     return [threshold, low, high, edges]
 
 

@@ -15,7 +15,7 @@ let start = null;
 
 // pixels of the screen for one of the picture at which all of it is visible
 function fit() {
-  const limit = Math.max(0.7 * window.innerHeight, 280);
+  const limit = Math.max(0.65 * window.innerHeight, 280);
   return Math.min(stage.clientWidth / shown.width, limit / shown.height);
 }
 
@@ -50,6 +50,7 @@ function draw() {
     const box = rectangle([x0, y0, x1, y1], document.createElementNS(svg.namespaceURI, "rect"));
     box.setAttribute("stroke", colour);
     box.dataset.number = number;
+    box.classList.toggle("air-by-hand", number < 0);
     box.append(document.createElementNS(svg.namespaceURI, "title"));
     box.firstChild.textContent = title;
     return box;

@@ -158,12 +158,13 @@ def picture(
     return f'<figure class="air-picture">{drawn}{text}</figure>'
 
 
-def table(found: Picture) -> str:
+def table(found: Picture, by_hand: bool = False) -> str:
     """The columns of objects.csv, a row an object, at most ``MOST_ROWS``; those that are the same
-    for all objects are in the title."""
+    for all objects are in the title, and whether they were corrected by hand."""
     objects = found.objects
     page = "" if found.page is None else f", page {found.page}"
-    number = f"{_objects(objects.number)} with probability {objects.probability:.4f}"
+    how = "corrected by hand" if by_hand else f"with probability {objects.probability:.4f}"
+    number = f"{_objects(objects.number)} {how}"
     title = f"<h3>{_text(found.file + page)}: {number}</h3>"
     if not objects.number:
         return _div("air-block", title)

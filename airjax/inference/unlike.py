@@ -54,14 +54,14 @@ class Usual(NamedTuple):
             return cls(None, in_crops)
         return cls(Explained(float(np.sqrt(error)), health.get("explained")), in_crops)
 
-    def unlike(self, this: Explained, number: int) -> str:
+    def unlike(self, this: Explained | None, number: int) -> str:
         """Why a picture looks unlike those of the training; "" if it does not.
 
         Args:
-            this: how well its objects explain it.
+            this: how well its objects explain it; None if it is not known.
             number: of objects.
         """
-        if self.explained is None:
+        if self.explained is None or this is None:
             return ""
         usual, most = self.explained, LARGE_IN_WHOLE if self.in_crops else LARGE
         if this.residual > most * usual.residual:
@@ -75,6 +75,9 @@ class Usual(NamedTuple):
         return ""
 
 
+UNKNOWN = Usual(None, False)
+
+
 def of_scenes(scenes: Scenes) -> list[Explained]:
     """How well the objects explain each image of the model's size."""
     pixels = scenes.images / np.float32(255)
@@ -83,14 +86,18 @@ def of_scenes(scenes: Scenes) -> list[Explained]:
     return [_explained(*each) for each in zip(pixels, scenes.reconstructions, empty, strict=True)]
 
 
-def of_picture(model: Model, picture: UInt8[np.ndarray, "H W *C"], objects: Objects) -> Explained:
-    """How well the objects explain a picture of any size.
+def of_picture(
+    model: Model, picture: UInt8[np.ndarray, "H W *C"], objects: Objects
+) -> Explained | None:
+    """How well the objects explain a picture of any size; None if the model does not read those.
 
     Args:
-        model: that they were found with; without a background.
+        model: that they were found with.
         picture: bytes.
         objects: as `airjax.inference.blocks.find` returns them.
     """
+    if not model.config.sums_on_black:
+        return None
     pixels, (h, w) = picture / np.float32(255), model.config.image_size
     height, width = pixels.shape[:2]
     canvas = np.zeros((height + 2 * h, width + 2 * w, *pixels.shape[2:]), np.float32)

@@ -69,6 +69,11 @@ class Picture:
     objects: Objects
     regions: list[Region]
 
+    @property
+    def name(self) -> str:
+        """The file, and its page if it has several."""
+        return self.file if self.page is None else f"{self.file}, page {self.page}"
+
     def file_named(self, suffix: str) -> str:
         """The name of a file for this picture, see `file_named`."""
         return file_named(self.file, self.page, suffix)

@@ -17,6 +17,7 @@ from airjax.data.folder import ReadImage, for_these, read_images
 from airjax.data.signal import channel
 from airjax.inference.regions import Region, in_file, regions
 from airjax.inference.results import Objects, poisson_binomial
+from airjax.inference.unlike import Explained, of_picture, of_scenes
 from airjax.inference.writers import BROKEN, OBJECT, PICTURE, Picture, arrow
 from airjax.picture_config import PictureConfig
 
@@ -85,12 +86,14 @@ class Prediction(NamedTuple):
         read: its image.
         objects: those kept, in pixels of the image.
         dropped: how many were left out.
+        explained: how well all objects explain the image, computed when it is called.
     """
 
     picture: Picture
     read: ReadImage
     objects: Objects
     dropped: int
+    explained: Callable[[], Explained | None]
 
 
 class Tables(NamedTuple):
@@ -213,7 +216,7 @@ class Predictor:
         if first is None:  # all files are broken
             return
         images = itertools.chain([first], images)
-        for read, objects in found_in(self.air, images, bool(self.pictures.crop)):
+        for read, objects, explained in found_in(self.air, images, bool(self.pictures.crop)):
             name = self.pictures.channel
             shapes = regions(self.air.model, objects, read.placement, channel(read.frame, name))
             in_pixels = in_file(objects, read.placement)
@@ -221,13 +224,15 @@ class Predictor:
             some = [region for region, keep in zip(shapes, which, strict=True) if keep]
             file, size = name_of(read.path), read.placement.file
             picture = Picture(file, read.frame.page, size, only(in_pixels, which), some)
-            yield Prediction(picture, read, only(objects, which), int((~which).sum()))
+            dropped = int((~which).sum())
+            yield Prediction(picture, read, only(objects, which), dropped, explained)
 
 
 def found_in(
     air: AIR, images: Iterator[ReadImage], any_size: bool
-) -> Iterator[tuple[ReadImage, Objects]]:
-    """The objects in each of these images, with boxes in pixels of the image."""
+) -> Iterator[tuple[ReadImage, Objects, Callable[[], Explained | None]]]:
+    """The objects in each of these images, with boxes in pixels of the image; and a function that
+    computes how well they explain it."""
     ahead: list[ReadImage] = []  # the reader is ahead of the results
 
     def pixels() -> Iterator[np.ndarray]:
@@ -237,11 +242,13 @@ def found_in(
 
     if any_size:
         for objects in air.find_each(pixels()):
-            yield ahead.pop(0), objects
+            read = ahead.pop(0)
+            yield read, objects, functools.partial(of_picture, air.model, read.image, objects)
         return
     for scenes in air.predict_batches(pixels(), AHEAD):
-        for objects in scenes:
-            yield ahead.pop(0), objects
+        together = functools.cache(functools.partial(of_scenes, scenes))
+        for i, objects in enumerate(scenes):
+            yield ahead.pop(0), objects, lambda i=i, of=together: of()[i]
 
 
 def below(root: Path) -> Callable[[Path], str]:
