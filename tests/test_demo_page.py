@@ -23,7 +23,6 @@ from PIL import Image
 
 from airjax.cli.main import main
 from airjax.config import Config, ModelConfig, TrainConfig
-from airjax.demo import views
 from airjax.demo.reader import Reader
 from airjax.programs.untrained import untrained
 from airjax.training.runs import Run
@@ -330,16 +329,6 @@ def test_an_example_is_read(page, run):
         page.wait_for_function(f"document.querySelector('#table').innerText.includes('scene-{i}')")
         want = Reader(*run.load())(images[i], 10).count_probs[0]
         np.testing.assert_allclose(bars(page), want, atol=1e-3)
-
-
-def test_boxes_of_a_large_picture_can_be_hidden(page, run):
-    objects = Reader(*run.load())(np.zeros((20, 26), np.uint8), 1)[0]
-    html = views.seen_of_any_size(np.zeros((20, 26), np.uint8), objects)
-    page.evaluate("html => document.querySelector('#seen .air-seen').outerHTML = html", html)
-    box = page.locator("#seen rect").first
-    assert box.is_visible()
-    page.get_by_label("boxes").uncheck()
-    sync_api.expect(box).to_be_hidden()
 
 
 def test_a_broken_upload_is_reported(page, tmp_path):

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import zipfile
+from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,6 +39,9 @@ AS_IT_IS = PictureConfig("no", None, "grey", 0, normalise="none")
 HOSTILE = "=2+3 <b>& ${x} {{y}}\\..\u202egnp.tif"
 
 
+Parts = namedtuple("Parts", "desk viewer answer command table read message least most paths")
+
+
 def a_run(path, pictures, data="digits", size=(6, 6)):
     """A run of an untrained model that finds objects everywhere."""
     model = dataclasses.replace(TINY, guide="attend").for_images(size)
@@ -58,7 +62,14 @@ def uploads(request, tmp_path):
     pages = np.random.default_rng(0).integers(0, 2**16, shape).astype(np.uint16)
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in" / HOSTILE, pages, photometric="minisblack")
-    return SimpleNamespace(run=run, see=See(Exhibit.of(run)), file=tmp_path / "in" / HOSTILE)
+    see = See(Exhibit.of(run))
+    return SimpleNamespace(run=run, see=see, desk=see.first(), file=tmp_path / "in" / HOSTILE)
+
+
+def uploading(uploads, files, num_paths=5):
+    """The parts of the page after files were uploaded: the desk, what was found, its parts."""
+    parts = Parts(*uploads.see.upload(uploads.desk, [str(file) for file in files], num_paths))
+    return parts.desk.answer, parts.desk.answer.picture, parts
 
 
 def of_predict(run, file, out, *flags):
@@ -82,12 +93,14 @@ def test_the_page_says_what_predict_says(uploads, tmp_path):
     with open(out / "objects.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["page"] == "0"]
     uploaded = Path(shutil.copytree(uploads.file.parent, tmp_path / "uploads")) / HOSTILE
-    subject, picture, html, table, message, _ = uploads.see.upload([str(uploaded)], 5)
+    answer, picture, parts = uploading(uploads, [uploaded])
+    table = parts.table
     assert not uploaded.exists()
-    assert f'data-count="{count["count"]}"' in html and html.count("<rect") == len(rows) > 0
-    if subject.any_size:
+    boxes = json.loads(parts.viewer.value)["boxes"]
+    assert f'data-count="{count["count"]}"' in parts.answer and len(boxes) == len(rows) > 0
+    if answer.subject.any_size:
         assert len(rows) > 3  # more than a crop can have
-        assert f"{count['low']} to {count['high']} with probability 0.9" in html
+        assert f"{count['low']} to {count['high']} with probability 0.9" in parts.answer
     columns, cells = of_table(table)
     assert columns == [name for name in OBJECT if name not in views.SAME]
     assert cells == [[row[name] for name in columns] for row in rows]
@@ -95,7 +108,7 @@ def test_the_page_says_what_predict_says(uploads, tmp_path):
         "0", count["count"], f"{float(count['probability']):g}",
     ]  # fmt: skip
     assert f"{float(count['probability']):.4f}" in table and "<b>&" not in table
-    assert "3 pages; only the first was read" in message.value
+    assert "3 pages; only the first was read" in parts.message.value
 
 
 def test_each_download_is_what_predict_writes(uploads, tmp_path, monkeypatch):
@@ -103,7 +116,7 @@ def test_each_download_is_what_predict_writes(uploads, tmp_path, monkeypatch):
     temporary.mkdir()
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(temporary))
     out = of_predict(uploads.run, uploads.file, tmp_path / "out", "--num-paths", "5")
-    _, picture, *_ = uploads.see.upload([str(uploads.file)], 5)
+    _, picture, _ = uploading(uploads, [uploads.file])
     files = {key: download(picture, key) for key in OFFERS}
     assert not list(temporary.iterdir())
     for name, _ in files.values():
@@ -135,11 +148,11 @@ def test_each_download_is_what_predict_writes(uploads, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("uploads", ["whole"], indirect=True)
 def test_a_k_of_the_slider_is_one_of_predict(uploads, tmp_path):
-    subject, *_ = uploads.see.upload([str(shutil.copy(uploads.file, tmp_path / "a.tif"))], 5)
+    *_, parts = uploading(uploads, [shutil.copy(uploads.file, tmp_path / "a.tif")])
     for k in (1, 12):
         out = of_predict(uploads.run, uploads.file, tmp_path / f"{k}", "--num-paths", str(k))
         entry = json.loads((out / "predictions.json").read_text())[0]
-        picture = uploads.see.again(subject, k)[1]
+        picture = uploads.see.again(parts.desk, k)[0].answer.picture
         np.testing.assert_allclose(picture.objects.count_probs, entry["count_probs"], rtol=1e-4)
 
 
@@ -155,7 +168,8 @@ def test_where_nothing_was_found():
     with pytest.raises(InputError, match="no object was found"):
         download(nothing(), "rois")
     with pytest.warns(UserWarning, match="no object was found"):
-        See.download(None, nothing(), EventData(None, {"key": "rois"}))
+        desk = SimpleNamespace(answer=SimpleNamespace(picture=nothing(), edits=()))
+        See.download(None, desk, EventData(None, {"key": "rois"}))
     with zipfile.ZipFile(io.BytesIO(download(nothing(), EVERYTHING).content)) as archive:
         assert len(archive.namelist()) == len(OFFERS) - 1
     with pytest.raises(InputError, match="must be one of objects"):
@@ -163,7 +177,7 @@ def test_where_nothing_was_found():
 
 
 def test_a_long_table_says_what_it_leaves_out(uploads):
-    _, picture, *_ = uploads.see.upload([str(uploads.file)], 5)
+    _, picture, _ = uploading(uploads, [uploads.file])
     n = views.MOST_ROWS + 1
     fields = [np.repeat(a[:1], n, axis=0) for a in picture.objects[:-1]]
     many = Objects(*fields, np.eye(n + 1, dtype=np.float32)[n])
@@ -187,8 +201,8 @@ def test_names_of_files_are_safe(name, stem):
 
 def test_of_several_files_the_first_is_read_and_none_is_kept(uploads, tmp_path):
     files = [shutil.copy(uploads.file, tmp_path / f"{name}.tif") for name in "abc"]
-    *_, message, _ = uploads.see.upload([str(file) for file in files], 5)
-    assert "Of 3 files, only a.tif was read." in message.value
+    *_, parts = uploading(uploads, files)
+    assert "Of 3 files, only a.tif was read." in parts.message.value
     assert not any(Path(file).exists() for file in files)
 
 
@@ -206,9 +220,9 @@ def test_a_picture_without_the_channel_is_named_and_removed(tmp_path):
 def test_pictures_with_nothing_in_them_are_read(uploads, tmp_path):
     for size in ((1, 1), (6, 9)):
         Image.new("L", size).save(tmp_path / "black.png")
-        _, picture, html, table, *_ = uploads.see.upload([str(tmp_path / "black.png")], 5)
-        assert picture.size == size[::-1] and "air-count" in html
-        assert download(picture, "mask").content and "black.png" in table
+        _, picture, parts = uploading(uploads, [tmp_path / "black.png"])
+        assert picture.size == size[::-1] and "air-count" in parts.answer
+        assert download(picture, "mask").content and "black.png" in parts.table
 
 
 def test_a_picture_smaller_than_the_crops_is_noted(tmp_path):
@@ -235,10 +249,13 @@ def test_examples_are_the_held_out_pictures_of_the_folder(tmp_path):
     assert max(see.exhibit.examples[0].thumbnail.shape) <= 320
     html = views.thumbnails(see.exhibit.examples)
     assert html.count("<button") == 2 and 'title="29.png"' in html
-    subject, picture, *_ = see.example(5, EventData(None, {"number": "1"}))
-    assert picture.file == "29.png" and subject.image[292, 3] == 255 and subject.any_size
+    desk, *_ = see.example(see.first(), 5, EventData(None, {"number": "1"}))
+    subject = desk.answer.subject
+    assert (
+        desk.answer.picture.file == "29.png" and subject.image[292, 3] == 255 and subject.any_size
+    )
     (folder / "29.png").unlink()  # while the page is shown
-    *_, message, _ = see.example(5, EventData(None, {"number": "1"}))
+    message = Parts(*see.example(desk, 5, EventData(None, {"number": "1"}))).message
     assert message.value.startswith('<p class="air-message"') and str(tmp_path) not in message.value
     shutil.rmtree(folder)
     assert Exhibit.of(run).examples == []
