@@ -18,13 +18,15 @@ from airjax.demo import views
 from airjax.demo.answer import Answer
 from airjax.demo.desk import Desk
 from airjax.demo.downloads import download, truth
+from airjax.demo.exhibit import Exhibit
 from airjax.demo.see_tab import See, largest
-from airjax.demo.uploads import Subject
+from airjax.demo.uploads import Subject, subject_of
 from airjax.demo.viewer import boxes
 from airjax.errors import InputError
 from airjax.inference.regions import region_of
 from airjax.inference.results import Objects, poisson_binomial
 from airjax.prediction.predictor import Kept
+from airjax.training.runs import Run
 
 SIZE = (40, 60)
 FOUND = np.array([[2, 3, 12, 13], [20, 5, 26, 11], [30, 20, 58, 39]], np.float32)
@@ -159,6 +161,7 @@ def test_a_corrected_picture_is_downloaded(tmp_path):
     assert (tmp_path / "truth.csv").read_text().splitlines()[1] == "a.png,,,,,"
 
 
+@pytest.mark.slow
 def test_check_reads_the_truth(run, tmp_path, capsys):
     """Of pictures that were read and not corrected, all boxes are matched."""
     (tmp_path / "in").mkdir()
@@ -166,10 +169,6 @@ def test_check_reads_the_truth(run, tmp_path, capsys):
     tifffile.imwrite(tmp_path / "in" / "=a.tif", pixels)
     line = ["predict", run, tmp_path / "in", "--out", tmp_path / "out", "--num-paths", "10"]
     main([str(word) for word in line])
-    from airjax.demo.exhibit import Exhibit
-    from airjax.demo.uploads import subject_of
-    from airjax.training.runs import Run
-
     exhibit = Exhibit.of(Run.open(run))
     subject = subject_of(tmp_path / "in" / "=a.tif", exhibit.run.config.pictures, exhibit.shape)
     desk = Desk(exhibit.found(subject, 10), 10)

@@ -1,5 +1,6 @@
 """Pictures that look unlike those of the training."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -55,9 +56,8 @@ def test_how_well_objects_explain_images(tiny):
     assert of_scenes(AIR.of(model, eager(guide), num_paths=1).predict(0 * images))[0].share is None
 
 
+@pytest.mark.slow
 def test_objects_of_a_whole_picture_are_drawn_where_they_are():
-    import dataclasses
-
     model, guide = untrained(dataclasses.replace(TINY, guide="attend").for_images((6, 6)), 1)
     picture = np.random.default_rng(0).integers(0, 256, (17, 23)).astype(np.uint8)
     objects = AIR.of(model, eager(guide)).find(picture)
@@ -71,6 +71,7 @@ def test_objects_of_a_whole_picture_are_drawn_where_they_are():
     assert best.residual < none.residual  # each is worth something where it is
 
 
+@pytest.mark.slow
 def test_predict_and_the_page_say_the_same(run, tmp_path, capsys, monkeypatch):
     found = Run.open(run)
     folder = tmp_path / "in"
