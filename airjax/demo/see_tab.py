@@ -25,6 +25,10 @@ from airjax.prediction.predictor import Kept
 
 PATHS = 10  # K at first
 PARTS, MESSAGE = 10, 6  # of the page that a picture changes; which of them is the message
+EMPTY = """() => {
+    document.querySelectorAll("input[type=file]").forEach((input) => { input.value = ""; });
+    return [];
+}"""
 FIT = "Scale what I draw to the size of what it was trained on"
 HELP = (
     "Draw one, several or no {things}; or upload a picture (or drop its file anywhere on the "
@@ -209,7 +213,9 @@ def build(exhibit: Exhibit) -> None:
     newest: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
     strokes.submit(see.draw, [desk, strokes, fit, paths], parts, **newest)
     fit.input(see.rescale, [desk, strokes, fit, paths], parts, **newest)
-    upload.upload(see.upload, [desk, upload, paths], parts, **waiting).then(None, js=CLEAR)
+    # emptied, so that the same file can be uploaded again
+    uploading = upload.upload(see.upload, [desk, upload, paths], parts, **waiting)
+    uploading.then(None, js=CLEAR).then(lambda: None, None, upload, js=EMPTY, **quiet)
     examples.select(see.example, [desk, paths], parts, **waiting).then(None, js=CLEAR)
     take.click(see.take, [desk, paths], parts, **quiet).then(None, js=CLEAR)
     paths.input(see.again, [desk, paths], parts[:-1], **newest)
