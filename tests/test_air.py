@@ -164,6 +164,7 @@ def test_predictions_have_their_shapes(air):
     assert scenes._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow  # compiles much
 def test_predictions_are_those_of_read(air):
     from airjax.inference.infer import read
 

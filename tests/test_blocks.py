@@ -20,6 +20,7 @@ from airjax.programs.spatial import window_to_image
 from airjax.programs.untrained import untrained
 
 
+@pytest.mark.slow  # compiles much
 def test_several_pictures_are_read_at_the_same_time_in_their_order(monkeypatch):
     model, guide = a_reader()
     monkeypatch.setattr(blocks, "SIDE", 64)

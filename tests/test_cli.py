@@ -75,6 +75,7 @@ def test_evaluate_prints_what_train_found(workplace, capsys):
             "reconstruction_mse"} < set(report)  # fmt: skip
 
 
+@pytest.mark.slow  # compiles much
 def test_evaluate_parts_and_other_files(workplace, tmp_path, capsys):
     for flags, part, n in (
         ("--part train", "train", 270),
@@ -91,6 +92,7 @@ def test_evaluate_parts_and_other_files(workplace, tmp_path, capsys):
     assert "K = 2" in table and "most probable count" in table
 
 
+@pytest.mark.slow  # compiles much
 def test_evaluate_with_a_second_look(workplace, capsys):
     airjax(f"evaluate {workplace}/run --json --second-look all")
     again = json.loads(capsys.readouterr().out)
@@ -102,6 +104,7 @@ def test_evaluate_with_a_second_look(workplace, capsys):
     assert "K = 10 paths, with a second look, seed 0" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow  # compiles much
 def test_plot_and_sample_draw(workplace, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     airjax(f"plot {workplace}/run -n 4")

@@ -138,6 +138,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(monkeypatch):
     assert not np.array_equal(leaves(again.svi.optim_state)[1], leaves(after.svi.optim_state)[1])
 
 
+@pytest.mark.slow  # compiles much
 def test_careful_steps_are_the_steps_where_all_is_finite():
     images = np.random.default_rng(0).integers(0, 256, (8, 5, 6)).astype(np.uint8)
     trainer = Trainer(Config(TrainConfig(steps=10, batch_size=2), TINY), images)

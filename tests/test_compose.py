@@ -63,6 +63,7 @@ def test_objects_hide_those_of_later_steps(channels, black):
     np.testing.assert_allclose(looks, painted(objects, on, 0 * b), atol=1e-6)
 
 
+@pytest.mark.slow  # compiles much
 @pytest.mark.parametrize("background", ["none", "mean", "learned"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_program_draws_what_is_painted(channels, background):

@@ -277,6 +277,7 @@ def test_text_is_escaped():
         assert "<script>" not in html and "&lt;script&gt;" in html
 
 
+@pytest.mark.slow  # compiles much
 def test_an_exhibit_of_a_run_in_colour(tmp_path):
     model = dataclasses.replace(TINY, channels=3)
     shape = model.image_shape

@@ -114,6 +114,7 @@ def test_a_large_window_is_one_that_is_counted_and_has_a_small_scale():
     assert reading.has_window_larger_than(2.0).tolist() == [True, False, True, True, False]
 
 
+@pytest.mark.slow  # compiles much
 def test_importance_weighted_bound_is_the_estimators(tiny):
     values = np.stack([importance_weighted_bound(*tiny, IMAGES, 20, seed=s) for s in range(10)])
     images = jnp.asarray(IMAGES) / 255
@@ -141,6 +142,7 @@ def with_p(guide, p):
     )
 
 
+@pytest.mark.slow  # compiles much
 @pytest.mark.parametrize(("p", "steps"), [(1e-4, 1), (0.2, 4), (0.5, 9), (0.99, 30)])
 def test_steps_go_on_until_every_image_has_stopped(tiny, p, steps):
     """p^n falls to one in a thousand after 4 steps of p = 0.2, 9 of 0.5; 30 was the limit."""

@@ -32,6 +32,7 @@ def more(folder, number):
         saved(folder / f"more{i}.png", np.full((10, 12), 20 * i, np.uint8))
 
 
+@pytest.mark.slow  # compiles much
 def test_evaluate_knows_the_runs_own_pictures_by_any_path(run, pictures, tmp_path, capsys):
     own = settings(f"evaluate {run}", capsys)
     assert (own["part"], own["n"]) == ("test", 1)

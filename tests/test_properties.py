@@ -110,6 +110,7 @@ def test_any_image_may_have_a_second_look(look, pixels, n, doubt):
     np.testing.assert_allclose(probs.sum(), 1, rtol=1e-5)
 
 
+@pytest.mark.slow  # compiles much
 @quick
 @given(
     height=st.integers(9, 30),

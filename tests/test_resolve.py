@@ -31,6 +31,7 @@ def images():
     return images
 
 
+@pytest.mark.slow  # compiles much
 def test_air_and_the_command_line_decide_alike(images, tmp_path):
     """Also where a config is given for something else (background, here)."""
     np.savez(tmp_path / "images.npz", images=images)

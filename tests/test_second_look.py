@@ -247,6 +247,7 @@ def pictures(blobs):
     return np.round(255 * np.stack(images)).astype(np.uint8)
 
 
+@pytest.mark.slow  # compiles much
 def test_reading(blobs, pictures, monkeypatch):
     """Fields belong together; images do not depend on the batch; the guide's bound stays."""
     monkeypatch.setattr(infer, "log_count_probs", lambda p: UNSURE[:, None])  # of every image

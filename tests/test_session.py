@@ -211,6 +211,7 @@ def test_a_second_process_is_refused_whatever_became_of_the_settings_file(stoppe
     assert "--resume must not be in use" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # compiles much
 def test_a_lock_holds_for_all_seeds_of_a_run(scenes, tmp_path, capsys):
     run = tmp_path / "run"
     stop_after(2, [*line(scenes, run), "--seeds", "2"])

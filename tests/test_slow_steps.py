@@ -24,6 +24,7 @@ CONFIG = Config(
 )  # fmt: skip
 
 
+@pytest.mark.slow  # compiles much
 def test_a_slow_chunk_is_run_in_parts_with_the_same_results(monkeypatch):
     train = Trainer(CONFIG, IMAGES)
     whole = list(train.run(train.init()))
@@ -38,6 +39,7 @@ def test_a_slow_chunk_is_run_in_parts_with_the_same_results(monkeypatch):
             np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow  # compiles much
 def test_a_training_stops_within_a_chunk(monkeypatch):
     monkeypatch.setattr(trainer, "LONGEST", 0.0)
     train = Trainer(CONFIG, IMAGES)

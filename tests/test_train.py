@@ -211,6 +211,7 @@ def test_exploration_falls_to_its_floor_and_ends():
 # estimators by name
 
 
+@pytest.mark.slow  # compiles much
 @pytest.mark.parametrize("estimator", ["score", "iwae"])
 def test_other_estimators_train(estimator):
     train = dataclasses.replace(TRAIN, estimator=estimator)

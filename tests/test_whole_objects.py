@@ -53,6 +53,7 @@ def test_regions_are_parts_of_each_picture_and_know_its_ends(monkeypatch):
     assert len(small) == 32 and all(region.image.shape == (40, 50) for region in small)
 
 
+@pytest.mark.slow  # compiles much
 def test_objects_are_drawn_where_they_were_found():
     model, guide = a_reader(likelihood_sd=0.1)
     picture = a_picture(apart(12, (60, 90), 8), (60, 90))
