@@ -90,6 +90,7 @@ def test_zoom(two):
 
 def test_the_slider_is_dragged(two):
     slider = two.locator("#min-size input[type=range]")
+    slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
     two.mouse.move(box["x"] + 5, box["y"] + box["height"] / 2)
     two.mouse.down()
