@@ -22,7 +22,10 @@ console = Console(highlight=False, markup=False, emoji=False)  # names are shown
 
 
 def report(line: str, to_stderr: bool = False) -> None:
-    """Prints a line, as it is, whatever the width of the terminal."""
+    """Prints a line, as it is, whatever the width of the terminal. One to stderr is not printed,
+    either, where the console is quiet."""
+    if to_stderr and console.quiet:
+        return
     if to_stderr:
         print(f"airjax: {line}", file=sys.stderr)
     else:  # the bytes of a name that is not UTF-8 are shown as escapes

@@ -34,7 +34,7 @@ def test_a_slow_chunk_is_run_in_parts_with_the_same_results(monkeypatch):
     assert len(asked) == 18  # before each step but the first of a chunk
     for (a, row), (b, same) in zip(whole, parts, strict=True):
         assert (row["step"], row["elbo"]) == (same["step"], same["elbo"])
-        arrays = (checkpoint._to_arrays(state).values() for state in (a, b))
+        arrays = (checkpoint.state_arrays(state).values() for state in (a, b))
         for x, y in zip(*arrays, strict=True):
             np.testing.assert_array_equal(x, y)
 

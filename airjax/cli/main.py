@@ -21,6 +21,7 @@ from airjax.cli.predict import predict
 from airjax.cli.runs import runs
 from airjax.cli.train import train_command
 from airjax.errors import InputError
+from airjax.training import lost
 
 
 def completion(shell: Annotated[Positional[Literal["bash", "zsh"]], arg(metavar="SHELL")]) -> None:
@@ -49,6 +50,14 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; a mistake of the user ends it with one line and status 2."""
+    try:
+        _main(arguments)
+    except BaseException as error:
+        lost.end(error)
+        raise
+
+
+def _main(arguments: list[str] | None) -> None:
     from_shell = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

@@ -1,8 +1,9 @@
 """The command ``airjax train``."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -91,14 +92,39 @@ class Arguments:
             help_behavior_hint="(default: as many as divide it evenly)",
         ),
     ] = None
+    hosts: Annotated[
+        Literal["auto"] | None,
+        arg(
+            help="Train together with the other processes of this job, under Slurm or Kubernetes.",
+            help_behavior_hint="",
+        ),
+    ] = None
+    coordinator: Annotated[
+        str | None,
+        arg(
+            metavar="HOST:PORT",
+            help="Train together with other processes: an address of process 0 that all reach.",
+            help_behavior_hint="",
+        ),
+    ] = None
+    process: Annotated[
+        int | None,
+        arg(metavar="INT", help="Number of this process, from 0.", help_behavior_hint=""),
+    ] = None
+    processes: Annotated[
+        int | None,
+        arg(metavar="INT", help="Number of all processes.", help_behavior_hint=""),
+    ] = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the defaults of the other flags come from."""
+    """Where the defaults of the other flags come from, and whether other processes may have it."""
 
     resume: Path | None = None
     config: Path | None = None
+    hosts: str | None = None
+    coordinator: str | None = None
 
 
 def train_command(arguments: list[str]) -> type:
@@ -120,7 +146,13 @@ def train_command(arguments: list[str]) -> type:
     named, _ = parsed(source, arguments)
     if named.resume is not None and named.config is not None:
         raise InputError("config", "must be left out where a run is resumed", named.config)
-    run = None if named.resume is None else opened(named.resume, "resume")
+    run = None
+    if named.resume is not None:
+        try:
+            run = opened(named.resume, "resume")
+        except InputError:
+            if named.hosts is None and named.coordinator is None:
+                raise  # otherwise only process 0 must have the run
     base = Config() if named.config is None else read_settings(named.config)
     base = base if run is None else run.config
 
@@ -133,22 +165,26 @@ def train_command(arguments: list[str]) -> type:
 
 
 def _train(flags: Any, base: Config, run: Any) -> None:
-    from airjax.training.session import Session  # slow to import
+    from airjax.training.hosts import connect
 
     config = config_of(flags, base)
-    if flags.devices is not None:  # before any work
-        from airjax.training.devices import number_of
-
-        number_of(flags.devices, config.train.batch_size)
     for net in NETS:
         if not getattr(config.model, net):  # in Python, a linear layer; here, a flag without sizes
             raise InputError(net, "must be given at least one size")
     if flags.pictures is not None and flags.data is not None:
         raise InputError("data", "must be left out where PICTURES is given", flags.data)
+    hosts = connect(flags.hosts, flags.coordinator, flags.process, flags.processes)
+    from airjax.training.session import Session  # slow to import, and uses JAX
+
+    if flags.devices is not None or hosts.count > 1:  # before any work
+        from airjax.training.devices import number_of
+
+        number = partial(number_of, flags.devices, config.train.batch_size, hosts.count)
+        hosts.by_all(number)
     name = flags.data if flags.pictures is None else flags.pictures
-    if run is not None:
-        _check_resumed(flags, config, run)
-        session = Session.resume(run, flags.data_dir, flags.strict, name)
+    if flags.resume is not None:
+        found = hosts.by_first(lambda: _resumed(flags, config, run))
+        session = Session.resume(Path(found), flags.data_dir, flags.strict, name, hosts)
     else:
         unnamed = base.train.data == Config().train.data
         name = name or (DEFAULT if unnamed else base.train.data)
@@ -156,17 +192,26 @@ def _train(flags: Any, base: Config, run: Any) -> None:
             session = Session.begin(
                 name, config, out=flags.out, object_size=flags.object_size,
                 max_objects=flags.model_steps, data_dir=flags.data_dir, strict=flags.strict,
-                given=given(flags),
+                given=given(flags), hosts=hosts,
             )  # fmt: skip
         except InputError as error:
             if error.argument != "data" or flags.pictures is None:
                 raise
             raise InputError("PICTURES", error.rule, error.value) from None
     signum = session.train(ends_process=True, devices=flags.devices)
+    collapsed = hosts.by_first(lambda: None if signum else session.run.collapsed)
+    hosts.leave()
     if signum is not None:
         raise SystemExit(128 + signum)
-    if session.run.collapsed is not None:
+    if collapsed is not None:
         raise SystemExit(COLLAPSED)
+
+
+def _resumed(flags: Any, config: Config, run: Any) -> str:
+    """The folder of the run to resume, which process 0 has."""
+    run = opened(flags.resume, "resume") if run is None else run
+    _check_resumed(flags, config, run)
+    return str(run.path)
 
 
 def _check_resumed(flags: Any, config: Config, run: Any) -> None:

@@ -109,7 +109,7 @@ class Checkpoints:
         folder = self.path / f"step_{step:08d}"
         if not folder.exists():
             about = {"step": step, "config": json.loads(to_json(config))}
-            storage.write(folder, "checkpoint", _to_arrays(state), about)
+            storage.write(folder, "checkpoint", state_arrays(state), about)
             for old in self.folders()[: -self.keep]:
                 shutil.rmtree(old, ignore_errors=True)
         return folder
@@ -136,11 +136,11 @@ class Checkpoints:
                 damaged[folder] = str(error)
                 continue
             try:
-                storage.check_arrays(arrays, _to_arrays(like), "checkpoint", "this run's state")
+                storage.check_arrays(arrays, state_arrays(like), "checkpoint", "this run's state")
             except InputError as error:
                 rule = "must be of a version of airjax that trains as this one does"
                 raise InputError(str(folder), f"{rule} ({error})") from None
-            state = _from_arrays(like, arrays)
+            state = from_state_arrays(like, arrays)
             break
         for folder in damaged:
             names = (self.path / f"damaged_{folder.name}_{i}" for i in itertools.count())
@@ -177,14 +177,14 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _to_arrays(state: TrainState) -> dict[str, np.ndarray]:
+def state_arrays(state: TrainState) -> dict[str, np.ndarray]:
     """A state's arrays by name; of random keys, their words."""
     named = _named(state).items()
     return {n: np.asarray(jax.random.key_data(x) if _is_key(x) else x) for n, x in named}
 
 
-def _from_arrays(like: TrainState, arrays: dict[str, np.ndarray]) -> TrainState:
-    """The state with these arrays; see `_to_arrays`."""
+def from_state_arrays(like: TrainState, arrays: dict[str, np.ndarray]) -> TrainState:
+    """The state with these arrays; see `state_arrays`."""
 
     def leaf(name: str, want: Any) -> jax.Array:
         array = jnp.asarray(arrays[name])

@@ -28,14 +28,20 @@ def fingerprint(images: Dataset) -> dict[str, Any]:
     return {"shape": list(images.images.shape), "sha256": digest} | streamed
 
 
-def environment(streamed: bool = False) -> dict[str, Any]:
-    """Versions, and whatever else the last bits of a training depend on; ``streamed`` is whether
-    its images are."""
-    found = {
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    return {
         "airjax": airjax.__version__,
         "jax": jax.__version__,
         "jaxlib": jaxlib_version,
         "numpyro": numpyro.__version__,
+    }
+
+
+def environment(streamed: bool = False) -> dict[str, Any]:
+    """Versions, and whatever else the last bits of a training depend on; ``streamed`` is whether
+    its images are."""
+    found: dict[str, Any] = versions() | {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "backend": jax.default_backend(),

@@ -19,6 +19,7 @@ from airjax.programs.model import Model
 from airjax.training.collapse import collapse
 from airjax.training.devices import Devices, number_of
 from airjax.training.health import remedy
+from airjax.training.hosts import Hosts
 from airjax.training.trainer import Trainer, TrainState
 from airjax.training.whole_objects import crops_of_whole_objects, draft_steps
 
@@ -106,6 +107,7 @@ def train(
     callback: Callable[[Row], bool | None] | None = None,
     ends_process: bool = False,
     devices: int | None = None,
+    hosts: Hosts | None = None,
 ) -> Outcome:
     """Trains until all steps are taken, a signal arrives, or the callback ends it. A training that
     has collapsed starts again with another seed, as often as the settings allow.
@@ -122,12 +124,15 @@ def train(
         callback: called with each row of metrics; ends the training by returning True.
         ends_process: whether a second signal ends the process at once.
         devices: number of devices of this host (default: as many as divide mini-batches evenly).
+        hosts: the processes, all of which call this; a signal to any of them counts.
 
     Raises:
         InputError: if there are not as many devices.
     """
-    used = Devices(number_of(devices, config.train.batch_size))
+    hosts = hosts or Hosts()
+    used = Devices(number_of(devices, config.train.batch_size, hosts.count), hosts)
     with Interrupt(ends_process) as interrupt, in_32_bits():
+        signals = Signals(interrupt, hosts)
         while True:
             draft = draft_steps(config, data.regions)
             restarted = config.restarted(record.restarts)
@@ -136,7 +141,7 @@ def train(
             try:
                 with progress if show_progress else nullcontext() as bar:
                     outcome = _attempt(
-                        trainer, data.regions, watched, record, report, callback, interrupt, bar
+                        trainer, data.regions, watched, record, report, callback, signals, bar
                     )
             finally:
                 trainer.close()
@@ -150,6 +155,24 @@ def train(
                 return outcome
 
 
+class Signals:
+    """Signals to any of the processes. All hear of them at the same moments: when they call
+    `arrived`.
+
+    Attributes:
+        signum: number of the first signal, or None.
+    """
+
+    def __init__(self, interrupt: Interrupt, hosts: Hosts):
+        self.interrupt, self.hosts = interrupt, hosts
+        self.signum: int | None = None
+
+    def arrived(self) -> bool:
+        """Whether there was a signal."""
+        self.signum = self.signum or self.hosts.any(self.interrupt.signum)
+        return self.signum is not None
+
+
 def _attempt(
     trainer: Trainer,
     regions: Sequence[Region],
@@ -157,7 +180,7 @@ def _attempt(
     record: Record,
     report: Callable[[str], None],
     callback: Callable[[Row], bool | None] | None,
-    interrupt: Interrupt,
+    signals: Signals,
     bar: TrainingProgress | None,
 ) -> Outcome:
     """One training, until it ends or has to be started again."""
@@ -173,11 +196,11 @@ def _attempt(
         if left > LONG:
             report(f"training will take about {duration(left)}; {faster(config)}")
 
-    anew = partial(_begin_anew, trainer, regions, record, report, interrupt)
+    anew = partial(_begin_anew, trainer, regions, record, report, signals)
     drafted = int(state.step) > trainer.draft > 0
-    if drafted and not _use_whole_objects(trainer, regions, record, interrupt):
-        return Outcome(trainer, state, collapsed, False, interrupt.signum, False)
-    for after, row in trainer.run(state, watched, seconds, started, interrupt.arrived, anew):
+    if drafted and not _use_whole_objects(trainer, regions, record, signals):
+        return Outcome(trainer, state, collapsed, False, signals.signum, False)
+    for after, row in trainer.run(state, watched, seconds, started, signals.arrived, anew):
         state = after
         if row is None:  # within a chunk
             record.save(state)
@@ -196,17 +219,19 @@ def _attempt(
             if not restarting:
                 advice = remedy(config, np.asarray(trainer.images))
                 report(f"no restart is left: the training continues; what may mend it: {advice}")
-        ended = callback is not None and callback(row) is True
+        hosts = trainer.devices.hosts
+        ended = callback is not None and hosts.any(callback(row) is True) is not None
         if restarting and not ended:
             break
-        ended = ended or (step < steps and interrupt.signum is not None)
+        ended = ended or (step < steps and signals.arrived())
         if ended or step == steps or step % config.progress.save_every == 0:
             record.save(state)
         if ended:
             break
     restarting = restarting and not ended
     complete = int(state.step) == steps and not restarting
-    return Outcome(trainer, state, collapsed, restarting, interrupt.signum, complete)
+    signals.arrived()
+    return Outcome(trainer, state, collapsed, restarting, signals.signum, complete)
 
 
 def _begin_anew(
@@ -214,7 +239,7 @@ def _begin_anew(
     regions: Sequence[Region],
     record: Record,
     report: Callable[[str], None],
-    interrupt: Interrupt,
+    signals: Signals,
     state: TrainState,
 ) -> TrainState | None:
     """The state before the first step on crops of whole objects, from that at the end of the
@@ -222,20 +247,25 @@ def _begin_anew(
     record.keep_draft(*trainer.programs(state))
     report(f"step {int(state.step)}: the training begins anew, on crops without the objects that "
            "their border cuts")  # fmt: skip
-    if not _use_whole_objects(trainer, regions, record, interrupt):
+    if not _use_whole_objects(trainer, regions, record, signals):
         return None
     return trainer.init()._replace(step=state.step, skipped_steps=state.skipped_steps)
 
 
 def _use_whole_objects(
-    trainer: Trainer, regions: Sequence[Region], record: Record, interrupt: Interrupt
+    trainer: Trainer, regions: Sequence[Region], record: Record, signals: Signals
 ) -> bool:
     """Changes the images of a training to crops of whole objects; False if a signal arrived."""
-    number = len(trainer.images)
-    crops = crops_of_whole_objects(*record.draft(), regions, number, interrupt.arrived)
-    if crops is not None:
-        trainer.use(*crops)
-    return crops is not None
+    hosts, made = trainer.devices.hosts, dict[str, np.ndarray]()
+    if hosts.is_first:  # the others wait in `shared`
+        stopped = signals.arrived if hosts.count == 1 else signals.interrupt.arrived
+        crops = crops_of_whole_objects(*record.draft(), regions, len(trainer.images), stopped)
+        if crops is not None:
+            made = {"images": crops.images, "most": np.array(crops.most)}
+    made = hosts.shared(made)
+    if made:
+        trainer.use(made["images"], int(made["most"]))
+    return bool(made)
 
 
 def faster(config: Config) -> str:

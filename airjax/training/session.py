@@ -12,13 +12,15 @@ import math
 import os
 import shlex
 from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from airjax import data
 from airjax.config import Config, TriesConfig
-from airjax.config_file import to_json
+from airjax.config_file import from_json, to_json
 from airjax.console import (
     console,
     decisions_table,
@@ -38,11 +40,14 @@ from airjax.object_size import pixels
 from airjax.training import loop, stream, tensorboard
 from airjax.training.devices import number_of
 from airjax.training.health import health, remedy
-from airjax.training.record import RunRecord
+from airjax.training.hosts import Hosts
+from airjax.training.identity import fingerprint, versions
+from airjax.training.record import RunRecord, SharedRecord
 from airjax.training.resolve import resolved
 from airjax.training.runs import Run
 
 NUM_PATHS, SEED = 10, 0  # of the evaluation at the end
+ALONE = Hosts()
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,13 @@ class Session:
         run: the run's folder and settings.
         train_data: images to train on.
         held_out: images that the training is evaluated on.
+        hosts: the processes of the training, all of which make a session; process 0 writes the run.
     """
 
     run: Run
     train_data: Dataset
     held_out: Dataset
+    hosts: Hosts = ALONE
 
     @classmethod
     def begin(
@@ -71,6 +78,7 @@ class Session:
         data_dir: Path | None = None,
         strict: bool = False,
         given: Collection[str] = (),
+        hosts: Hosts = ALONE,
     ) -> "Session":
         """Reads the data, decides the settings that are open, and creates the run.
 
@@ -84,11 +92,14 @@ class Session:
             data_dir: folder with MNIST's files.
             strict: stop at a picture that cannot be read, instead of leaving it out.
             given: settings of the model that are kept even if they are the defaults.
+            hosts: the processes of the training, see `airjax.training.hosts.connect`.
 
         Raises:
             InputError: if the data cannot be read, a setting breaks a rule, or ``out`` exists.
         """
         config = config or Config()
+        asked = {"data": str(name), "object_size": object_size, "max_objects": max_objects}
+        _check_same(hosts, _settings(config) | asked | {"given": sorted(given)})
         if str(name) not in data.DATASETS:
             name = os.path.abspath(
                 name
@@ -96,18 +107,21 @@ class Session:
         config = replace(config, train=replace(config.train, data=str(name)))
         if config.progress.tensorboard:
             tensorboard.check_installed()
-        read = _read(config, data_dir, strict, pixels(object_size))
+        size = pixels(object_size)
+        read = hosts.by_all(lambda: _read(config, data_dir, strict, size))
+        _check_same_images(hosts, read)
         check_varied(read.train.images, "data")
         images = read.train.images
-        config, decisions = resolved(config, images, object_size, read.survey, max_objects, given)
+        decided, decisions = resolved(config, images, object_size, read.survey, max_objects, given)
         streamed = read.train.source is not None
         if streamed and config.train.stream == "auto":
             decisions.append(stream.decision(read.train))
-        config = replace(config, train=replace(config.train, stream="yes" if streamed else "no"))
+        decided = replace(decided, train=replace(decided.train, stream="yes" if streamed else "no"))
         if decisions:
             console.print(decisions_table(decisions))
-        run = Run.create(config, None if out is None else Path(out))
-        return cls(run, read.train, read.held_out)
+        folder = None if out is None else Path(out)
+        made = hosts.by_first(lambda: _as_json(Run.create(decided, folder)))
+        return cls(_from_json(made), read.train, read.held_out, hosts)
 
     @classmethod
     def resume(
@@ -116,6 +130,7 @@ class Session:
         data_dir: Path | None = None,
         strict: bool = False,
         moved_to: str | Path | None = None,
+        hosts: Hosts = ALONE,
     ) -> "Session":
         """The session of a run that is not finished; its settings are those of the run.
 
@@ -124,14 +139,14 @@ class Session:
             data_dir: folder with MNIST's files.
             strict: stop at a picture that cannot be read, instead of leaving it out.
             moved_to: where its images are now; the run keeps the place.
+            hosts: the processes of the training, as many as there are now; process 0 has the run.
 
         Raises:
             InputError: if there is no such run, it is finished, or its data cannot be read or are
                 others.
         """
-        opened = run if isinstance(run, Run) else Run.open(Path(run), "resume")
-        if opened.is_finished:
-            raise InputError("resume", "must be a run that is not finished", opened.path)
+        opened = _from_json(hosts.by_first(lambda: _as_json(_unfinished(run))))
+        _check_same(hosts, {})
         if opened.config.progress.tensorboard:
             tensorboard.check_installed()
         config, named = opened.config, opened.config.train.data in data.DATASETS
@@ -142,17 +157,21 @@ class Session:
         decided = "yes" if config.train.stream == "yes" else "no"
         as_begun = replace(config, train=replace(config.train, stream=decided))
         try:
-            read = _read(as_begun, data_dir, strict)
-            session = cls(replace(opened, config=config), read.train, read.held_out)
+            read = hosts.by_all(lambda: _read(as_begun, data_dir, strict))
         except InputError as error:
             if error.argument != "data" or moved_to is not None:
                 raise
             rule = f"{error.rule} (where images have moved, give --data with their new place)"
             raise InputError("data", rule, error.value) from None
+        _check_same_images(hosts, read)
+        session = cls(replace(opened, config=config), read.train, read.held_out, hosts)
         if config != opened.config:
-            session.run.check_data(session.train_data, session.held_out)
-            session.run.write("config.json", to_json(config))
+            hosts.by_first(session._keep_place)
         return session
+
+    def _keep_place(self) -> None:
+        self.run.check_data(self.train_data, self.held_out)
+        self.run.write("config.json", to_json(self.run.config))
 
     def train(self, ends_process: bool = False, devices: int | None = None) -> int | None:
         """Trains from the newest checkpoint or from the start, then evaluates and draws.
@@ -170,25 +189,36 @@ class Session:
             InputError: if the data differ from those that the run was started with, another
                 process is training in its folder, or there are not as many devices.
         """
-        number = number_of(devices, self.run.config.train.batch_size)
+        config = self.run.config
+        number = number_of(devices, config.train.batch_size, self.hosts.count)
+        number = int(self.hosts.gathered([number]).min())
         keep_programs()
-        with self.run.locked():
-            differences = self.run.check_environment()
+        self.hosts.continue_with(self._command)
+        with ExitStack() as stack:
+            self.hosts.by_first(lambda: stack.enter_context(self.run.locked()))
+            differences = self.hosts.by_first(self.run.check_environment)
             if differences:
                 changed = ", ".join(differences)
                 report(f"the run was begun with {changed}: the last bits may differ from here on")
-            if self.run.config.tries.seeds > 1:
-                return self._train_seeds(ends_process, number)
-            return self._train_once(ends_process, number)
+            train = self._train_seeds if config.tries.seeds > 1 else self._train_once
+            return train(ends_process, number)
+
+    @property
+    def _command(self) -> str:
+        """What continues the run."""
+        return (
+            f"airjax train --resume {shlex.quote(str(self.run.whole))} {self.hosts.flags}".strip()
+        )
 
     def _train_once(self, ends_process: bool, devices: int) -> int | None:
-        run, config = self.run, self.run.config.train
-        run.check_data(self.train_data, self.held_out)
+        run, config, hosts = self.run, self.run.config.train, self.hosts
+        hosts.by_first(lambda: run.check_data(self.train_data, self.held_out))
+        each = "" if hosts.count == 1 else f" in each of {hosts.count} processes"
         report(
             f"training on {self.train_data.total} images of {self.train_data.name}, "
             f"{config.num_steps} steps of {config.batch_size}, seed {config.seed}; "
             f"{self.held_out.total} images held out"
-            + (f"; on {devices} devices (--devices)" if devices > 1 else "")
+            + (f"; on {devices} devices{each} (--devices)" if devices > 1 or each else "")
         )
         if self.train_data.source is not None:
             report(
@@ -196,33 +226,38 @@ class Session:
                 f"where settings are decided, and {len(self.held_out)} held-out ones are evaluated"
             )
         watched = {"test": self.held_out, "train": self.train_data}
+        record: Any = RunRecord(run, self.held_out) if hosts.is_first else None
         outcome = loop.train(
-            run.config, self.train_data, watched, RunRecord(run, self.held_out),
-            report=report, ends_process=ends_process, devices=devices,
+            run.config, self.train_data, watched,
+            record if hosts.count == 1 else SharedRecord(record, hosts),
+            report=report, ends_process=ends_process, devices=devices, hosts=hosts,
         )  # fmt: skip
-        if outcome.is_complete:
+        if outcome.is_complete and hosts.is_first:
             self._finish(outcome)
-        else:
-            command = f"airjax train --resume {shlex.quote(str(run.whole))}"
+        elif not outcome.is_complete:
             step = 0 if outcome.restarting else int(outcome.state.step)
-            report(f"stopped at step {step}, everything is saved: {command}")
+            report(f"stopped at step {step}, everything is saved: {self._command}")
         return outcome.signum
 
     def _train_seeds(self, ends_process: bool, devices: int) -> int | None:
         """Trains each seed in a run of its own inside the run, and keeps the one with the best ELBO
         on held-out images; labels are not used."""
-        run, tries, scores = self.run, self.run.config.tries, {}
-        run.check_data(self.train_data, self.held_out)
+        run, hosts, tries, scores = self.run, self.hosts, self.run.config.tries, {}
+        hosts.by_first(lambda: run.check_data(self.train_data, self.held_out))
         first = run.config.train.seed
         for seed in range(first, first + tries.seeds):
             config = replace(run.config.train, seed=seed)
             one = replace(run.config, train=config, tries=TriesConfig(restarts=tries.restarts))
-            part = Run.inside(run.path / f"seed_{seed}", one)
-            if not part.is_finished:
+            part = Run(run.path / f"seed_{seed}", one)
+            hosts.by_first(partial(_make, part))
+            if not hosts.of_first(hosts.is_first and part.is_finished):
                 signum = replace(self, run=part)._train_once(ends_process, devices)
                 if signum is not None:
                     return signum
-            scores[seed] = part.report() | {"restarts": len(part.restarts())}
+            if hosts.is_first:
+                scores[seed] = part.report() | {"restarts": len(part.restarts())}
+        if not hosts.is_first:
+            return None
         elbos = {seed: score["elbo"] for seed, score in scores.items()}
         best = max(elbos, key=lambda seed: elbos[seed] if math.isfinite(elbos[seed]) else -math.inf)
         run.write("seeds.json", json.dumps({"best": best, "seeds": scores}, indent=2) + "\n")
@@ -268,6 +303,44 @@ class Session:
         report(f"model      {run.path / 'model'}")
         for path in paths:
             report(f"picture    {path}")
+
+
+def _unfinished(run: "str | Path | Run") -> Run:
+    opened = run if isinstance(run, Run) else Run.open(Path(run), "resume")
+    if opened.is_finished:
+        raise InputError("resume", "must be a run that is not finished", opened.path)
+    return opened
+
+
+def _make(part: Run) -> None:
+    """Makes the folder of one seed in that of the run."""
+    Run.inside(part.path, part.config)
+
+
+def _as_json(run: Run) -> list[str]:
+    """A run, for other processes."""
+    return [str(run.path), to_json(run.config)]
+
+
+def _from_json(made: list[str]) -> Run:
+    return Run(Path(made[0]), from_json(Config, made[1], made[0]))
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """All settings, by name."""
+    return {name: value for part in json.loads(to_json(config)).values()
+            for name, value in part.items()}  # fmt: skip
+
+
+def _check_same(hosts: Hosts, settings: dict[str, Any]) -> None:
+    hosts.check_same("versions", versions())
+    hosts.check_same("settings", settings)
+
+
+def _check_same_images(hosts: Hosts, read: "Read") -> None:
+    if hosts.count > 1:
+        parts = {"images to train on": read.train, "held-out images": read.held_out}
+        hosts.check_same("data", {name: fingerprint(part) for name, part in parts.items()})
 
 
 class Read(NamedTuple):

@@ -48,7 +48,7 @@ class Stream:
         batch_size: images in a mini-batch.
         seed: of the shuffle.
         most: mini-batches that are on the device at a time, if they are small.
-        devices: that they are divided between.
+        devices: that they are divided between; each process reads the share of its own.
 
     Attributes:
         steps: mini-batches that are on the device at a time.
@@ -61,7 +61,9 @@ class Stream:
         self.steps, self.devices = min(most, max(1, BUFFER // size)), devices
         images: Any = source  # grain's type also has names of arguments
         shuffled = grain.MapDataset.source(images).seed(seed).shuffle().repeat()
-        self.batches = shuffled.batch(batch_size)
+        hosts = devices.hosts
+        parts = shuffled.batch(batch_size // hosts.count)  # of each mini-batch, one a process
+        self.batches = parts[hosts.index :: hosts.count] if hosts.count > 1 else parts
         threads = min(THREADS, cores() or 1, self.steps)
         self.options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=self.steps)
         self.reader: Any = None

@@ -122,6 +122,7 @@ class Trainer:
 
         programs, seed = (self.model, self.guide), np.uint32(self.config.train.seed)
         images = self.images if self.stream is None else jnp.asarray(self.images[:1])
+        images = self.devices.on_first(images)
         self.svi.constrain_fn, svi = eqx.filter_jit(init)(programs, seed, images)
         zero = jnp.array(0)
         return TrainState(svi, zero, zero, jnp.array(0.0), zero)
@@ -212,7 +213,7 @@ class Trainer:
 
     def compiled(self, state: TrainState) -> Callable[..., tuple[TrainState, Bool[Array, ""]]]:
         """`chunk`, compiled for states like this one and for the training images."""
-        args = (state, self.shown(int(state.step)), jnp.array(0))
+        args = (state, self.shown(int(state.step)), self.devices.on_all(jnp.array(0)))
         config = dataclasses.replace(self.config.train, seed=0)  # the seed is in the state
         config = dataclasses.replace(self.config, train=config)
         likelihood = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self.model.likelihood)]
@@ -283,7 +284,7 @@ class Trainer:
             `airjax.inference.metrics.evaluate_quickly` finds in each watched data set, for example
             ``test_elbo``. If training has to stop between two rows: the state, and None.
         """
-        train, progress = self.config.train, self.config.progress
+        train, progress, hosts = self.config.train, self.config.progress, self.devices.hosts
         every = (progress.progress_every, progress.eval_every, progress.save_every)
         begin, state = time.perf_counter(), self.devices.on_all(state)
         advance = Chunks(self, state)
@@ -320,10 +321,11 @@ class Trainer:
             if step % progress.eval_every == 0 or step in (self.draft, train.num_steps):
                 # with this config, and the prior as an array, nothing compiles again
                 programs = self.programs(state, self.config.model)
-                for name, dataset in (watched or {}).items():
-                    found = evaluate_quickly(*programs, dataset, self.prior(state.step))
+                prior = self.prior(self.devices.on_first(state.step))
+                for name, dataset in (watched or {}).items() if hosts.is_first else ():
+                    found = evaluate_quickly(*programs, dataset, prior)
                     row |= {f"{name}_{key}": value for key, value in found.items()}
-            yield state, row
+            yield state, hosts.agreed(row)
 
 
 class Chunks:
@@ -342,22 +344,26 @@ class Chunks:
         for _ in range(4):  # the first one also loads the program
             begin = time.perf_counter()
             images = self.trainer.shown(int(state.step))
-            jax.block_until_ready(self.fast(state, images, jnp.array(1)))
+            jax.block_until_ready(
+                self.fast(state, images, self.trainer.devices.on_all(jnp.array(1)))
+            )
             took.append(time.perf_counter() - begin)
         self.seconds = min(took)
         return self.seconds
 
     def __call__(self, state: TrainState, most: int) -> tuple[TrainState, int]:
         """The state after some steps, at most ``most``, and their number."""
+        devices = self.trainer.devices
         steps = max(1, min(most, int(LONGEST / max(self.seconds, 1e-9))))
         begin, stream, step = time.perf_counter(), self.trainer.stream, int(state.step)
         steps = steps if stream is None else min(steps, stream.steps)
-        images = self.trainer.shown(step)
-        after, finite = self.fast(state, images, jnp.array(steps))
+        steps = devices.hosts.of_first(steps)  # clocks differ
+        images, number = self.trainer.shown(step), devices.on_all(jnp.array(steps))
+        after, finite = self.fast(state, images, number)
         if stream is not None and step + steps < self.trainer.config.train.num_steps:
             stream.prepare(step + steps)  # while the device works
         if not finite:  # waits for the chunk
-            after, _ = self.careful(state, images, jnp.array(steps))
+            after, _ = self.careful(state, images, number)
         jax.block_until_ready(after)
         self.seconds = (time.perf_counter() - begin) / steps
         return after, steps
