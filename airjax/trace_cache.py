@@ -48,7 +48,7 @@ def traced(
     leaves, structure = jax.tree.flatten(args)
     shapes = [jax.typeof(leaf) for leaf in leaves]
     files, code = _loaded()
-    asked = (code, function.__qualname__, str(structure), shapes, captured)
+    asked = (code, jax.default_backend(), function.__qualname__, str(structure), shapes, captured)
     digest = hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
     path = Path(os.environ[FOLDER]) / f"{function.__name__}-{digest}"
 
@@ -96,11 +96,12 @@ def _loaded() -> tuple[list[str], str]:
 
 
 def _code(files: list[str]) -> str:
-    """A hash of everything that a trace depends on, apart from its arguments."""
+    """A hash of the code and the variables that a trace depends on. No device is used for it: other
+    processes may have to be connected before."""
     stats = [(file, os.stat(file)) for file in files if os.path.exists(file)]
     code = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
     variables = sorted(item for item in os.environ.items() if item[0].startswith(("JAX_", "XLA_")))
-    asked = (sys.version, jax.default_backend(), variables, code)
+    asked = (sys.version, variables, code)
     return hashlib.sha256(repr(asked).encode()).hexdigest()
 
 

@@ -150,7 +150,7 @@ def _check_kept(threshold: float, min_size: float, max_size: float) -> None:
 def _tell(summary: "Summary", strict: bool, flags: str) -> None:
     """Prints what was decided, left out, found and written."""
     from airjax.console import console, decisions_table, report
-    from airjax.training.session import report_broken
+    from airjax.training.read_data import report_broken
 
     if summary.decisions:
         console.print(decisions_table(summary.decisions))

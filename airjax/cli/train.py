@@ -174,7 +174,7 @@ def _train(flags: Any, base: Config, run: Any) -> None:
     if flags.pictures is not None and flags.data is not None:
         raise InputError("data", "must be left out where PICTURES is given", flags.data)
     hosts = connect(flags.hosts, flags.coordinator, flags.process, flags.processes)
-    from airjax.training.session import Session  # slow to import, and uses JAX
+    from airjax.training.session import Session  # slow to import
 
     if flags.devices is not None or hosts.count > 1:  # before any work
         from airjax.training.devices import number_of

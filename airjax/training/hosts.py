@@ -23,6 +23,7 @@ from airjax.training.lost import Watch
 
 WAIT = 300  # seconds for all processes to start
 DEAD = 25  # seconds without a sign of life, after which a process counts as dead
+ENDED = "another process of this training has ended, or cannot be reached any more"
 PART, BLOCK = 2**26, 2**10  # bytes that are sent at a time: at most, and a multiple of
 T = TypeVar("T")
 
@@ -134,7 +135,7 @@ class Hosts:
     def continue_with(self, command: str) -> None:
         """What continues the training is named if another process ends."""
         if Watch.current is not None:
-            Watch.current.advice = command
+            Watch.current.line = f"{ENDED}; to continue: {command}"
 
     def _raise_first(self, error: InputError | None) -> None:
         """Raises, in all processes, the first error in any."""
@@ -185,9 +186,9 @@ def connect(
     import jax
 
     where = "the address that was found" if coordinator is None else coordinator
-    watch = Watch()
-    if not process:
-        report(f"waiting for all processes, at most {WAIT} s ({where})")
+    watch = Watch(f"the processes did not all meet at {where} within {WAIT} s")
+    if process == 0:
+        report(f"waiting for {processes} processes at {where}, at most {WAIT} s")
     try:
         _initialize(coordinator, process, processes)
     except (RuntimeError, ValueError) as error:
@@ -198,6 +199,7 @@ def connect(
         flags = f"--coordinator {coordinator} --process {process} --processes {processes}"
     connected = Hosts(jax.process_index(), jax.process_count(), flags)
     console.quiet = not connected.is_first
+    connected.continue_with("repeat the command in all of them")
     with _silent_stdout():  # gloo says that it is connected
         connected.gathered([0])
     numbers = [device.process_index for device in jax.devices()]
@@ -266,9 +268,7 @@ def _as_input_error(error: Exception, hosts: str | None, where: str) -> InputErr
         hint = "needs the package: pip install kubernetes" if kubernetes else "found none"
         rule = f"must be auto under Slurm or Kubernetes ({hint}); or give --coordinator"
         return InputError("hosts", rule, hosts)
-    if "DEADLINE" in text or "imed out" in text:
-        return InputError("coordinator", f"must be reached by all processes in {WAIT} s", where)
-    return InputError("coordinator" if hosts is None else "hosts", f"failed: {text[:300]}")
+    return InputError("coordinator" if hosts is None else "hosts", f"failed: {text[:300]}", where)
 
 
 @contextlib.contextmanager

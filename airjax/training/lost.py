@@ -25,14 +25,14 @@ class Watch:
     """From here on, what C++ writes to stderr is passed on, except its reports about other
     processes; and an abort because of them is one line.
 
-    Attributes:
-        advice: the end of that line: how to continue.
+    Args:
+        line: the line.
     """
 
     current: "Watch | None" = None  # while other processes wait for this one
 
-    def __init__(self):
-        self.advice = "repeat the command in all of them"
+    def __init__(self, line: str):
+        self.line = line
         sys.stderr.flush()
         self._stderr = os.dup(2)
         self._read, write = os.pipe()
@@ -63,8 +63,7 @@ class Watch:
         self._ends.acquire()  # and keeps it: there is one line
         if os.isatty(1):  # a progress bar has hidden it
             os.write(1, SHOW_CURSOR)
-        line = "another process of this training has ended or cannot be reached"
-        os.write(self._stderr, f"airjax: {line}; to continue: {self.advice}\n".encode())
+        os.write(self._stderr, f"airjax: {self.line}\n".encode())
         os._exit(LOST)
 
     def _pass_on(self) -> None:

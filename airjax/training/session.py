@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from airjax import data
 from airjax.config import Config, TriesConfig
@@ -29,11 +29,8 @@ from airjax.console import (
     report_tables,
     seeds_table,
 )
-from airjax.data.arrays import is_array
 from airjax.data.cache import keep_programs
 from airjax.data.dataset import Dataset, check_varied
-from airjax.data.decode import Broken
-from airjax.data.survey import Survey
 from airjax.errors import InputError
 from airjax.inference.infer import read, which_look
 from airjax.object_size import pixels
@@ -42,6 +39,7 @@ from airjax.training.devices import number_of
 from airjax.training.health import health, remedy
 from airjax.training.hosts import Hosts
 from airjax.training.identity import fingerprint, versions
+from airjax.training.read_data import Read, read_data
 from airjax.training.record import RunRecord, SharedRecord
 from airjax.training.resolve import resolved
 from airjax.training.runs import Run
@@ -108,7 +106,7 @@ class Session:
         if config.progress.tensorboard:
             tensorboard.check_installed()
         size = pixels(object_size)
-        read = hosts.by_all(lambda: _read(config, data_dir, strict, size))
+        read = hosts.by_all(lambda: read_data(config, data_dir, strict, size))
         _check_same_images(hosts, read)
         check_varied(read.train.images, "data")
         images = read.train.images
@@ -157,7 +155,7 @@ class Session:
         decided = "yes" if config.train.stream == "yes" else "no"
         as_begun = replace(config, train=replace(config.train, stream=decided))
         try:
-            read = hosts.by_all(lambda: _read(as_begun, data_dir, strict))
+            read = hosts.by_all(lambda: read_data(as_begun, data_dir, strict))
         except InputError as error:
             if error.argument != "data" or moved_to is not None:
                 raise
@@ -213,12 +211,16 @@ class Session:
     def _train_once(self, ends_process: bool, devices: int) -> int | None:
         run, config, hosts = self.run, self.run.config.train, self.hosts
         hosts.by_first(lambda: run.check_data(self.train_data, self.held_out))
-        each = "" if hosts.count == 1 else f" in each of {hosts.count} processes"
+        each = "" if hosts.count == 1 else f" of each of {hosts.count} processes"
         report(
             f"training on {self.train_data.total} images of {self.train_data.name}, "
             f"{config.num_steps} steps of {config.batch_size}, seed {config.seed}; "
             f"{self.held_out.total} images held out"
-            + (f"; on {devices} devices{each} (--devices)" if devices > 1 or each else "")
+            + (
+                f"; on {devices} device{'s' * (devices > 1)}{each} (--devices)"
+                if devices > 1 or each
+                else ""
+            )
         )
         if self.train_data.source is not None:
             report(
@@ -337,65 +339,7 @@ def _check_same(hosts: Hosts, settings: dict[str, Any]) -> None:
     hosts.check_same("settings", settings)
 
 
-def _check_same_images(hosts: Hosts, read: "Read") -> None:
+def _check_same_images(hosts: Hosts, read: Read) -> None:
     if hosts.count > 1:
         parts = {"images to train on": read.train, "held-out images": read.held_out}
         hosts.check_same("data", {name: fingerprint(part) for name, part in parts.items()})
-
-
-class Read(NamedTuple):
-    """What `_read` read.
-
-    Attributes:
-        train: images to train on.
-        held_out: images that the training is evaluated on.
-        survey: of the pictures; None for other data.
-    """
-
-    train: Dataset
-    held_out: Dataset
-    survey: Survey | None
-
-
-def _read(
-    config: Config, data_dir: Path | None, strict: bool, object_size: float | None = None
-) -> Read:
-    name, pictures, streams = config.train.data, config.pictures, config.train.stream
-    if streams == "yes":
-        stream.check_installed()
-    if name in data.DATASETS or is_array(Path(name)) or not Path(name).is_dir():
-        if streams == "yes" and not is_array(Path(name)):
-            rule = "must be auto or no, except for an .npy, a .zarr, pictures or ArrayRecord files"
-            raise InputError("stream", rule, name)
-        how: Any = data_dir, pictures, streams
-        train, held_out = (data.load(name, part, *how) for part in ("train", "test"))
-        if train.source is not None:
-            stream.check_installed()
-        return Read(train, held_out, None)
-    background = config.model.background
-    loaded = data.load_folder(
-        Path(name), pictures, "train", "test", background=background, object_size=object_size,
-        stream=streams, on_broken=lambda broken: report_broken([broken], strict),
-    )  # fmt: skip
-    for line in loaded.passed_over:
-        report(line)
-    report_broken(loaded.broken, strict)
-    number = sum(part.total for part in loaded.parts)
-    kind = "crops" if loaded.survey.pictures.crop else "pictures"
-    report(f"{number} {kind} of {Path(name).name}")
-    train, held_out = loaded.parts
-    if train.source is not None:
-        stream.check_installed()
-    return Read(train, held_out, loaded.survey)
-
-
-def report_broken(broken: list[Broken], strict: bool) -> None:
-    """Names the files that cannot be read.
-
-    Raises:
-        InputError: if there is one and ``strict`` holds.
-    """
-    for path, why in broken:
-        if strict:
-            raise InputError(str(path), f"cannot be read ({why})")
-        report(f"left out: {path} cannot be read ({why})", to_stderr=True)
