@@ -24,7 +24,7 @@ MODULES = sorted(
     for path in (ROOT / "airjax").rglob("*.py")
 )
 BLOCK = re.compile(r"(?:^ {4}[^\n]*\n)+|^```\w*\n.*?^```", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(?:^|&& |=\S+ )airjax (.*)")
+COMMAND = re.compile(r"(?:^|&& |=\S+ |^srun )airjax (.*)")
 
 
 def names(text: str) -> set[str]:

@@ -250,6 +250,8 @@ def _initialize(coordinator: str | None, process: int | None, processes: int | N
 
     host = (coordinator or "").rpartition(":")[0]
     own = coordinator if host.startswith("127.") or host in ("localhost", "[::1]") else None
+    # JAX would take SIGTERM for itself
+    jax.config.update("jax_enable_preemption_service", False)
     with warnings.catch_warnings():  # about a package: it is named where nothing is found
         warnings.simplefilter("ignore")
         jax.distributed.initialize(
