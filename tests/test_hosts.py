@@ -118,7 +118,7 @@ def test_two_and_four_processes_train_as_one(tmp_path):
     found = []
     for group in groups:
         for process in group:
-            out, err = process.communicate(timeout=500)
+            out, err = process.communicate(timeout=1500)
             assert process.returncode == 0 and not err, err
             found.append(json.loads(out.splitlines()[-1]))
     one, *others = found

@@ -176,7 +176,8 @@ def _train(flags: Any, base: Config, run: Any) -> None:
     hosts = connect(flags.hosts, flags.coordinator, flags.process, flags.processes)
     from airjax.training.session import Session  # slow to import
 
-    if flags.devices is not None or hosts.count > 1:  # before any work
+    # before any work; where others may not have the run, they do not know its batch size yet
+    if flags.devices is not None if hosts.count == 1 else flags.resume is None:
         from airjax.training.devices import number_of
 
         number = partial(number_of, flags.devices, config.train.batch_size, hosts.count)

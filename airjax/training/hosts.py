@@ -200,13 +200,13 @@ def connect(
     connected = Hosts(jax.process_index(), jax.process_count(), flags)
     console.quiet = not connected.is_first
     connected.continue_with("repeat the command in all of them")
-    with _silent_stdout():  # gloo says that it is connected
-        connected.gathered([0])
     numbers = [device.process_index for device in jax.devices()]
-    if len({numbers.count(index) for index in numbers}) > 1:
-        counts = [numbers.count(index) for index in range(connected.count)]
+    counts = [numbers.count(index) for index in range(connected.count)]
+    if len(set(counts)) > 1:
         connected.leave()
         raise InputError("processes", "must have as many devices each", counts)
+    with _silent_stdout():  # gloo says that it is connected
+        connected.gathered([0])
     return connected
 
 

@@ -108,7 +108,7 @@ class SharedRecord(Record):
         start = trainer.init if self.record is None else lambda: self._start(trainer)
         state = self.hosts.by_all(start)
         arrays = self.hosts.shared(state_arrays(state))
-        self.rows = self.hosts.agreed([] if self.record is None else self.record.rows)
+        self.rows = list(self.hosts.agreed([] if self.record is None else self.record.rows))
         return from_state_arrays(state, arrays)
 
     def _start(self, trainer: Trainer) -> TrainState:

@@ -22,6 +22,7 @@ from airjax import data
 from airjax.config import Config, TriesConfig
 from airjax.config_file import from_json, to_json
 from airjax.console import (
+    Decision,
     console,
     decisions_table,
     health_table,
@@ -103,14 +104,15 @@ class Session:
                 name
             )  # so that the run can be resumed from any working directory
         config = replace(config, train=replace(config.train, data=str(name)))
-        if config.progress.tensorboard:
-            tensorboard.check_installed()
-        size = pixels(object_size)
-        read = hosts.by_all(lambda: read_data(config, data_dir, strict, size))
+        read = hosts.by_all(lambda: _read(config, data_dir, strict, pixels(object_size)))
         _check_same_images(hosts, read)
-        check_varied(read.train.images, "data")
-        images = read.train.images
-        decided, decisions = resolved(config, images, object_size, read.survey, max_objects, given)
+
+        def decide() -> tuple[Config, list[Decision]]:
+            images = read.train.images
+            check_varied(images, "data")
+            return resolved(config, images, object_size, read.survey, max_objects, given)
+
+        decided, decisions = hosts.by_all(decide)
         streamed = read.train.source is not None
         if streamed and config.train.stream == "auto":
             decisions.append(stream.decision(read.train))
@@ -145,8 +147,6 @@ class Session:
         """
         opened = _from_json(hosts.by_first(lambda: _as_json(_unfinished(run))))
         _check_same(hosts, {})
-        if opened.config.progress.tensorboard:
-            tensorboard.check_installed()
         config, named = opened.config, opened.config.train.data in data.DATASETS
         if moved_to is not None and str(moved_to) != config.train.data:
             place = str(moved_to) if named else os.path.abspath(moved_to)
@@ -155,7 +155,7 @@ class Session:
         decided = "yes" if config.train.stream == "yes" else "no"
         as_begun = replace(config, train=replace(config.train, stream=decided))
         try:
-            read = hosts.by_all(lambda: read_data(as_begun, data_dir, strict))
+            read = hosts.by_all(lambda: _read(as_begun, data_dir, strict))
         except InputError as error:
             if error.argument != "data" or moved_to is not None:
                 raise
@@ -188,8 +188,10 @@ class Session:
                 process is training in its folder, or there are not as many devices.
         """
         config = self.run.config
-        number = number_of(devices, config.train.batch_size, self.hosts.count)
-        number = int(self.hosts.gathered([number]).min())
+        number = self.hosts.by_all(
+            lambda: number_of(devices, config.train.batch_size, self.hosts.count)
+        )
+        number = self.hosts.of_first(number)
         keep_programs()
         self.hosts.continue_with(self._command)
         with ExitStack() as stack:
@@ -305,6 +307,13 @@ class Session:
         report(f"model      {run.path / 'model'}")
         for path in paths:
             report(f"picture    {path}")
+
+
+def _read(config: Config, *how: Any) -> Read:
+    """`read_data`, where everything is installed that the run needs."""
+    if config.progress.tensorboard:
+        tensorboard.check_installed()
+    return read_data(config, *how)
 
 
 def _unfinished(run: "str | Path | Run") -> Run:
