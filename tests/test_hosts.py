@@ -238,6 +238,15 @@ def test_connecting_comes_first():
     assert sys.stderr is not None and os.write(2, b"") == 0
 
 
+def test_a_port_that_is_taken():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+        with pytest.raises(InputError, match="coordinator must have a port that is free here"):
+            connect(coordinator=address, process=0, processes=2)
+
+
 def test_one_process_needs_no_others():
     assert connect().count == 1
     alone = Hosts()

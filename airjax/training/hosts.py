@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -186,6 +187,8 @@ def connect(
     import jax
 
     where = "the address that was found" if coordinator is None else coordinator
+    if process == 0 and coordinator is not None:
+        _check_free(coordinator)
     watch = Watch(f"the processes did not all meet at {where} within {WAIT} s")
     if process == 0:
         report(f"waiting for {processes} processes at {where}, at most {WAIT} s")
@@ -242,6 +245,17 @@ def check(
         rule = f"must be 0 to {processes - 1}, as there are {processes} processes"
         raise InputError("process", rule, process)
     return True
+
+
+def _check_free(coordinator: str) -> None:
+    """Checks that nothing else listens at a port of this machine; JAX would crash."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("", int(coordinator.rpartition(":")[2])))
+        except OSError as error:
+            rule = f"must have a port that is free here ({error.strerror})"
+            raise InputError("coordinator", rule, coordinator) from None
 
 
 def _initialize(coordinator: str | None, process: int | None, processes: int | None) -> None:
