@@ -85,7 +85,9 @@ def test_command_lines_parse(page, line, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "parse", only_parse)
     arguments = shlex.split(line)
     if "--resume" in arguments:
-        Run.create(Config(), Path(arguments[arguments.index("--resume") + 1]))
+        path = arguments.index("--resume") + 1
+        arguments[path] = str(tmp_path / "run")  # it has to be there
+        Run.create(Config(), Path(arguments[path]))
     cli.main(arguments)
     assert len(calls) == 1 or arguments[-1] in ("--help", "--version")
 
