@@ -65,18 +65,20 @@ PART_OF = {  # the part of the config that each setting is in
 }
 
 
-def options(base: Config, arguments: type) -> type:
+def options(base: Config, arguments: type, **groups_after: type) -> type:
     """A dataclass whose fields are flags: those of ``arguments``, and the settings.
 
     Args:
         base: the config that the defaults are taken from.
         arguments: a dataclass of the flags that are not settings.
+        groups_after: further groups of such flags, behind the settings.
     """
     groups = []
     for name, (about, *settings) in GROUPS.items():
         group = make_dataclass(name, [_flag(base, setting) for setting in settings], frozen=True)
         group.__doc__ = about
         groups.append((name, group, field(default_factory=group)))
+    groups += [(name, more, field(default_factory=more)) for name, more in groups_after.items()]
     first = [_flag(base, setting) for setting in FIRST]
     made = make_dataclass(arguments.__name__, [*first, *groups], bases=(arguments,), frozen=True)
     made.__doc__ = arguments.__doc__

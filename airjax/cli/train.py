@@ -22,6 +22,44 @@ NETS = ("predict_net", "bl_predict_net", "encoder_net", "decoder_net")
 
 
 @dataclass(frozen=True)
+class Machines:
+    """The devices and hosts that it is trained on."""
+
+    devices: Annotated[
+        int | None,
+        arg(
+            metavar="INT",
+            help="Number of devices of this host that each mini-batch is divided between.",
+            help_behavior_hint="(default: as many as divide it evenly)",
+        ),
+    ] = None
+    hosts: Annotated[
+        Literal["auto"] | None,
+        arg(
+            metavar="auto",
+            help="Train together with the other processes of this job, under Slurm or Kubernetes.",
+            help_behavior_hint="",
+        ),
+    ] = None
+    coordinator: Annotated[
+        str | None,
+        arg(
+            metavar="HOST:PORT",
+            help="Train together with other processes: an address of process 0 that all reach.",
+            help_behavior_hint="",
+        ),
+    ] = None
+    process: Annotated[
+        int | None,
+        arg(metavar="INT", help="Number of this process, from 0.", help_behavior_hint=""),
+    ] = None
+    processes: Annotated[
+        int | None,
+        arg(metavar="INT", help="Number of all processes.", help_behavior_hint=""),
+    ] = None
+
+
+@dataclass(frozen=True)
 class Arguments:
     """Train AIR on images, without labels; then evaluate it on held-out ones and draw the
     result."""
@@ -84,37 +122,6 @@ class Arguments:
     strict: Annotated[
         bool, arg(help="Stop at a picture that cannot be read, instead of leaving it out.")
     ] = False
-    devices: Annotated[
-        int | None,
-        arg(
-            metavar="INT",
-            help="Number of devices of this host that each mini-batch is divided between.",
-            help_behavior_hint="(default: as many as divide it evenly)",
-        ),
-    ] = None
-    hosts: Annotated[
-        Literal["auto"] | None,
-        arg(
-            help="Train together with the other processes of this job, under Slurm or Kubernetes.",
-            help_behavior_hint="",
-        ),
-    ] = None
-    coordinator: Annotated[
-        str | None,
-        arg(
-            metavar="HOST:PORT",
-            help="Train together with other processes: an address of process 0 that all reach.",
-            help_behavior_hint="",
-        ),
-    ] = None
-    process: Annotated[
-        int | None,
-        arg(metavar="INT", help="Number of this process, from 0.", help_behavior_hint=""),
-    ] = None
-    processes: Annotated[
-        int | None,
-        arg(metavar="INT", help="Number of all processes.", help_behavior_hint=""),
-    ] = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ def train_command(arguments: list[str]) -> type:
     def train(self: Any) -> None:
         _train(self, base, run)
 
-    command = options(base, Arguments)
+    command = options(base, Arguments, machines=Machines)
     command.__call__ = train  # pyright: ignore[reportAttributeAccessIssue]
     return command
 
@@ -173,14 +180,15 @@ def _train(flags: Any, base: Config, run: Any) -> None:
             raise InputError(net, "must be given at least one size")
     if flags.pictures is not None and flags.data is not None:
         raise InputError("data", "must be left out where PICTURES is given", flags.data)
-    hosts = connect(flags.hosts, flags.coordinator, flags.process, flags.processes)
+    asked = flags.machines
+    hosts = connect(asked.hosts, asked.coordinator, asked.process, asked.processes)
     from airjax.training.session import Session  # slow to import
 
     # before any work; where others may not have the run, they do not know its batch size yet
-    if flags.devices is not None if hosts.count == 1 else flags.resume is None:
+    if asked.devices is not None if hosts.count == 1 else flags.resume is None:
         from airjax.training.devices import number_of
 
-        number = partial(number_of, flags.devices, config.train.batch_size, hosts.count)
+        number = partial(number_of, asked.devices, config.train.batch_size, hosts.count)
         hosts.by_all(number)
     name = flags.data if flags.pictures is None else flags.pictures
     if flags.resume is not None:
@@ -199,7 +207,7 @@ def _train(flags: Any, base: Config, run: Any) -> None:
             if error.argument != "data" or flags.pictures is None:
                 raise
             raise InputError("PICTURES", error.rule, error.value) from None
-    signum = session.train(ends_process=True, devices=flags.devices)
+    signum = session.train(ends_process=True, devices=asked.devices)
     collapsed = hosts.by_first(lambda: None if signum else session.run.collapsed)
     hosts.leave()
     if signum is not None:
