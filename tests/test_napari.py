@@ -20,6 +20,7 @@ from airjax.cli.main import main
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 MANIFEST = Path(airjax.__file__).parent / "napari" / "napari.yaml"
+RUNNING = []  # Qt's application has to live until the process ends
 KINDS = ("masks", "boxes", "points")
 # of the packages that napari and its manifests need
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
@@ -44,7 +45,8 @@ def application(tmp_path_factory):
 
     os.environ["NAPARI_CONFIG"] = str(tmp_path_factory.mktemp("napari") / "settings.yaml")
     npe2.PluginManager.instance().discover()
-    return QApplication.instance() or QApplication([])
+    RUNNING.append(QApplication.instance() or QApplication([]))
+    return RUNNING[0]
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ class Read(Container):
         asked = planes, Path(str(self.run.value)), self.threshold.value
         # of a decorated function, as where types are checked, napari would not see that it yields
         self.worker = create_worker(
-            lambda: (yield from _reading(*asked)),
+            lambda: (yield from _reading(*asked)),  # pyright: ignore[reportReturnType]
             _connect={"returned": lambda found: self._done(image, planes, found)},
             _progress={"total": len(planes), "desc": f"reading {image.name}"},
             _start_thread=False,
