@@ -8,7 +8,7 @@ from conftest import TINY, eager
 
 from airjax.air import AIR
 from airjax.errors import InputError
-from airjax.inference.results import COLUMNS
+from airjax.inference.results import COLUMNS, Objects
 from airjax.programs.untrained import untrained
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (7, 5, 6)).astype(np.uint8)
@@ -71,3 +71,12 @@ def test_without_pandas_one_line_says_what_to_install(scenes, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match=r"to_dataframe needs pandas: pip install 'airjax\[pandas"):
         scenes.to_dataframe()
+
+
+@pytest.mark.parametrize(("most_probable", "interval"), [(32, (32, 40)), (40, (40, 40))])
+def test_the_interval_holds_the_count(most_probable, interval):
+    """Each of many objects is more probable than not; all of them together may not be."""
+    none = np.zeros((40, 4), np.float32)
+    scores, probs = np.full(40, 0.8), np.eye(41)[most_probable]
+    objects = Objects(none, none, scores, none[:, :3], none, probs)
+    assert objects.interval == interval

@@ -62,11 +62,13 @@ class Objects(NamedTuple):
 
     @property
     def interval(self) -> tuple[int, int]:
-        """The smallest and the largest number of objects of the central 90 % interval."""
+        """The smallest and the largest number of objects of the central 90 % interval, widened to
+        hold the count: each object is more probable than not, but all of them together may not be.
+        """
         below = np.cumsum(self.count_probs)
         tail = (1 - INTERVAL) / 2 * below[-1]
         low, high = np.searchsorted(below, [tail, below[-1] - tail])
-        return int(low), int(high)
+        return min(int(low), self.number), max(int(high), self.number)
 
     def rows(self) -> list[dict[str, float]]:
         """A row for each object: its score, boxes and z_where."""
