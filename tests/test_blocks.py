@@ -61,6 +61,7 @@ def test_the_count_is_uncertain_where_an_object_is():
     assert found.interval == (1, 2)
 
 
+@pytest.mark.slow  # compiles much
 def test_blocks_agree_on_what_lies_between_them(monkeypatch):
     model, guide = a_reader()
     places = apart(60, (150, 200), 8, seed=1)

@@ -207,6 +207,7 @@ def collapsed(arguments):
     assert end.value.code == 3
 
 
+@pytest.mark.slow  # compiles much
 def test_a_collapsed_training_starts_again_and_keeps_the_record(
     scenes, tmp_path, monkeypatch, capsys
 ):

@@ -134,6 +134,7 @@ def test_colours_are_seen_where_the_model_has_them():
     assert drawn(strokes, BRUSH, (*SHAPE, 2)).shape == (50, 60, 2)
 
 
+@pytest.mark.slow  # compiles much
 def test_the_brush_is_that_of_the_objects(reader, images):
     brush = Brush.of(reader.all(images))
     assert 1 <= brush.size <= 6 and 1 <= brush.thickness <= 6
@@ -198,6 +199,7 @@ def test_a_bad_upload_is_refused_and_removed(tmp_path):
         assert str(error.value).startswith("bad.png cannot be read: ")
 
 
+@pytest.mark.slow  # compiles much
 def test_the_reader_averages_as_many_paths_as_asked(reader, images):
     image = images[0]
     each = [read_paths(reader.model, reader.guide, image).count_probs]

@@ -86,6 +86,7 @@ def of_table(html):
     return columns, [re.findall(r"<td>(.*?)</td>", row) for row in rows]
 
 
+@pytest.mark.slow  # compiles much
 def test_the_page_says_what_predict_says(uploads, tmp_path):
     out = of_predict(uploads.run, uploads.file, tmp_path / "out", "--num-paths", "5")
     with open(out / "counts.csv", newline="") as file:
@@ -111,6 +112,7 @@ def test_the_page_says_what_predict_says(uploads, tmp_path):
     assert "3 pages; only the first was read" in parts.message.value
 
 
+@pytest.mark.slow  # compiles much
 def test_each_download_is_what_predict_writes(uploads, tmp_path, monkeypatch):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -176,6 +178,7 @@ def test_where_nothing_was_found():
         download(nothing(), "../../etc/passwd")
 
 
+@pytest.mark.slow  # compiles much
 def test_a_long_table_says_what_it_leaves_out(uploads):
     _, picture, _ = uploading(uploads, [uploads.file])
     n = views.MOST_ROWS + 1
@@ -199,6 +202,7 @@ def test_names_of_files_are_safe(name, stem):
     assert stem_of(name) == stem
 
 
+@pytest.mark.slow  # compiles much
 def test_of_several_files_the_first_is_read_and_none_is_kept(uploads, tmp_path):
     files = [shutil.copy(uploads.file, tmp_path / f"{name}.tif") for name in "abc"]
     *_, parts = uploading(uploads, files)
@@ -217,6 +221,7 @@ def test_a_picture_without_the_channel_is_named_and_removed(tmp_path):
         assert not again.exists() and str(tmp_path) not in str(error.value)
 
 
+@pytest.mark.slow  # compiles much
 def test_pictures_with_nothing_in_them_are_read(uploads, tmp_path):
     for size in ((1, 1), (6, 9)):
         Image.new("L", size).save(tmp_path / "black.png")

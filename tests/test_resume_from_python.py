@@ -92,6 +92,7 @@ def test_a_callback_ends_a_training(scenes, tmp_path):
     assert outcome.signum is None and not outcome.is_complete
 
 
+@pytest.mark.slow  # compiles much
 def test_several_seeds_from_python(scenes, tmp_path):
     from dataclasses import replace
 

@@ -144,6 +144,7 @@ def test_as_many_may_be_found_in_another_way(blobs, look):
     assert errors[0] < 0.5 * errors[1]
 
 
+@pytest.mark.slow  # compiles much
 def test_the_best_of_the_pairs_is_taken(blobs, monkeypatch):
     look, on = Explainer(*blobs, drawn(blobs[0], (-0.6, -0.5), *CLOSE)), jnp.ones(STEPS, bool)
 
@@ -343,6 +344,7 @@ def test_what_is_unexplained_is_the_squared_error_beyond_noise(blobs):
     np.testing.assert_allclose(np.mean(of_both) - np.mean(of_noise), worth, rtol=0.1)
 
 
+@pytest.mark.slow  # compiles much
 def test_the_weakest_object_is_the_one_that_explains_least(sure):
     model, guide = sure
     image = np.asarray(drawn(model, (0.6, -0.5), (-0.5, 0.6)))[None]

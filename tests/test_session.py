@@ -105,6 +105,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     assert "--resume must be a run that is not finished" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # compiles much
 def test_the_two_newest_checkpoints_are_kept(whole):
     folders = Checkpoints(whole("count") / "checkpoints").folders()
     assert [int(folder.name[5:]) for folder in folders] == [30, 40]
@@ -124,6 +125,7 @@ def stopped(stopped_once, tmp_path):
     return shutil.copytree(stopped_once, tmp_path / "run")
 
 
+@pytest.mark.slow  # compiles much
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, whole, capsys):
     newest = Checkpoints(stopped / "checkpoints").folders()[-1] / ARRAYS["checkpoint"]
     content = newest.read_bytes()

@@ -194,6 +194,7 @@ def trained(folder, *parts):
     return learned(run.path)
 
 
+@pytest.mark.slow  # compiles much
 def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(tmp_path):
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
