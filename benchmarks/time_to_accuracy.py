@@ -85,16 +85,19 @@ class Checks(loop.Record):
         super().restart(why)
 
 
-def ours(args: Args, seed: int, train: Dataset, test: Dataset) -> list[Row]:
-    """The checks of one of our runs."""
+def ours(
+    args: Args, seed: int, train: Dataset, test: Dataset
+) -> tuple[list[Row], tuple[Model, Guide]]:
+    """The checks of one of our runs, and its programs at the end."""
     config = Config(
         TrainConfig(data="multi-mnist", seed=seed, steps=args.steps),
         progress=replace(ProgressConfig(), progress_every=args.every, save_every=10**9),
     )
     config, _ = resolved(config, train.images)
     record = Checks(args, seed, train, test)
-    loop.train(config, train, {"test": test}, record, report=print, show_progress=False)
-    return record.checks
+    watched = {"test": test}
+    end = loop.train(config, train, watched, record, report=print, show_progress=False)
+    return record.checks, end.trainer.programs(end.state)
 
 
 def accuracies(programs: tuple[Model, Guide], train: Dataset, test: Dataset) -> dict[str, float]:
@@ -191,7 +194,7 @@ def main(args: Args) -> None:
     train, test = data.load("multi-mnist", "train"), data.load("multi-mnist", "test")
     runs: dict[str, list[Row]] = {}
     others: dict[str, Callable[[], list[Row]]] = {
-        f"airjax, seed {seed}": lambda seed=seed: ours(args, seed, train, test)
+        f"airjax, seed {seed}": lambda seed=seed: ours(args, seed, train, test)[0]
         for seed in args.seeds
     }
     if args.pyro_seconds:
