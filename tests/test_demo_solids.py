@@ -58,7 +58,7 @@ def test_a_scene_is_changed_one_solid_at_a_time(folder):
 
 
 def test_the_page_reads_again_what_is_moved(folder, tmp_path):
-    browsing = pytest.importorskip("test_demo_page", reason="needs gradio and playwright")
+    browsing = pytest.importorskip("browser", reason="needs gradio and playwright")
     if browsing.CHROMIUM is None:
         pytest.skip("needs a browser: apt-get install chromium")
     command = [sys.executable, "-c", browsing.WATCHED, "demo", str(folder)]

@@ -101,7 +101,8 @@ def of_picture(
     pixels, (h, w) = picture / np.float32(255), model.config.image_size
     height, width = pixels.shape[:2]
     canvas = np.zeros((height + 2 * h, width + 2 * w, *pixels.shape[2:]), np.float32)
-    for (top, left), patch in zip(*drawn(model, objects), strict=True):
+    placed = zip(*drawn(model, objects), strict=True) if len(objects.scores) else ()
+    for (top, left), patch in placed:
         row, column = int(np.clip(top, -h, height)) + h, int(np.clip(left, -w, width)) + w
         canvas[row : row + h, column : column + w] += patch
     return _explained(pixels, canvas[h : h + height, w : w + width], np.zeros_like(pixels))

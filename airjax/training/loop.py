@@ -157,7 +157,7 @@ def train(
 
 class Signals:
     """Signals to any of the processes. All hear of them at the same moments: when they call
-    `arrived`.
+    `arrived` or `noted`.
 
     Attributes:
         signum: number of the first signal, or None.
@@ -168,8 +168,15 @@ class Signals:
         self.signum: int | None = None
 
     def arrived(self) -> bool:
-        """Whether there was a signal."""
-        self.signum = self.signum or self.hosts.any(self.interrupt.signum)
+        """Whether there was a signal; asked within a chunk."""
+        return self._agreed(self.interrupt.signum if self.interrupt.arrived() else None)
+
+    def noted(self) -> bool:
+        """Whether there was a signal; asked after a chunk."""
+        return self._agreed(self.interrupt.signum)
+
+    def _agreed(self, signum: int | None) -> bool:
+        self.signum = self.signum or self.hosts.any(signum)
         return self.signum is not None
 
 
@@ -223,14 +230,14 @@ def _attempt(
         ended = callback is not None and hosts.any(callback(row) is True) is not None
         if restarting and not ended:
             break
-        ended = ended or (step < steps and signals.arrived())
+        ended = ended or (step < steps and signals.noted())
         if ended or step == steps or step % config.progress.save_every == 0:
             record.save(state)
         if ended:
             break
     restarting = restarting and not ended
     complete = int(state.step) == steps and not restarting
-    signals.arrived()
+    signals.noted()
     return Outcome(trainer, state, collapsed, restarting, signals.signum, complete)
 
 
