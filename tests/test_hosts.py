@@ -92,7 +92,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def of_script(count: int, path: Path) -> list[subprocess.Popen]:
-    """Processes of the script: two are found as Slurm's, four are told the address."""
+    """Processes of the script: two find each other as in a job of Slurm, four get the address."""
     port, started = free_port(), []
     slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
              "JAX_COORDINATOR_PORT": str(port)}  # fmt: skip
