@@ -11,8 +11,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from airjax.demo.run_choice import RunChoice
 from airjax.demo.server import running
-from airjax.demo.shelf import Shelf
 from airjax.training.runs import Run
 
 SCREENS = {"desktop": (1280, 900), "phone": (390, 844)}
@@ -24,9 +24,9 @@ ONE = [(0.7, 0.45), (0.72, 0.65), (0.73, 0.9)]
 
 def main(run: Path, folder: Path) -> None:
     """Writes the pictures."""
-    shelf = Shelf([Run.open(run)])
+    choice = RunChoice([Run.open(run)])
     folder.mkdir(parents=True, exist_ok=True)
-    with running(shelf, "127.0.0.1", None) as address, sync_playwright() as playwright:
+    with running(choice, "127.0.0.1", None) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox"]
         )

@@ -1,5 +1,6 @@
 """The page of ``airjax demo`` in a real browser, Debian's chromium: fixtures and helpers."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,9 +13,9 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from conftest import eager
+from conftest import TINY, eager
 
-from airjax.config import Config, ModelConfig, TrainConfig
+from airjax.config import Config, TrainConfig
 from airjax.programs.untrained import untrained
 from airjax.training.runs import Run
 
@@ -27,21 +28,10 @@ needs_chromium = pytest.mark.skipif(
 
 SLOW = 90  # seconds in which a busy machine does anything that is asked of it
 sync_api.expect.set_options(timeout=1000 * SLOW)
-MODEL = ModelConfig(
-    guide="window",
-    background="none",
-    model_steps=3,
-    window_size=8,
-    encoder_latent_size=6,
-    rnn_hidden_size=8,
-    predict_net=(8,),
-    encoder_net=(8,),
-    decoder_net=(8,),
-    embed_channels=2,
-    embed_net=(),
-    decoder_output_bias=0.0,
-    image_size=(20, 26),
-)
+MODEL = dataclasses.replace(
+    TINY, model_steps=3, window_size=8, encoder_latent_size=6, rnn_hidden_size=8, predict_net=(8,),
+    encoder_net=(8,), decoder_net=(8,), decoder_output_bias=0.0, image_size=(20, 26),
+)  # fmt: skip
 # a process whose every attempt to reach another machine is reported
 WATCHED = """
 import sys

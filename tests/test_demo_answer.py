@@ -16,9 +16,9 @@ from airjax.data.folder import ReadImage
 from airjax.data.placement import Placement
 from airjax.demo import views
 from airjax.demo.answer import Answer
-from airjax.demo.desk import Desk
 from airjax.demo.downloads import download, truth
 from airjax.demo.exhibit import Exhibit
+from airjax.demo.page_state import PageState
 from airjax.demo.see_tab import See, largest
 from airjax.demo.uploads import Subject, subject_of
 from airjax.demo.viewer import boxes
@@ -71,20 +71,20 @@ def test_a_box_is_added_and_removed_and_undone():
 
 
 def test_corrections_stay_whatever_the_sliders_leave_out():
-    desk = Desk(an_answer(), 5)
-    desk = desk.edited(desk.answer.with_box((44, 2, 46, 4)).without(0))
-    few = desk.keeping(Kept(threshold=0.7, min_size=8))
+    state = PageState(an_answer(), 5)
+    state = state.edited(state.answer.with_box((44, 2, 46, 4)).without(0))
+    few = state.keeping(Kept(threshold=0.7, min_size=8))
     assert few.answer.numbers == [2, -1]  # the box by hand is small, and stays
     assert "3 found, 1 left out by the sliders" in views.answer(few.answer)
     again = few.keeping(Kept())
     assert again.answer.numbers == [1, 2, -1]
-    assert again.answer.edits == desk.answer.edits
+    assert again.answer.edits == state.answer.edits
 
 
 def test_corrections_come_back_with_the_picture():
-    desk = Desk(an_answer(), 5)
-    desk = desk.edited(desk.answer.without(2))
-    other = desk.showing(an_answer("other.png"))
+    state = PageState(an_answer(), 5)
+    state = state.edited(state.answer.without(2))
+    other = state.showing(an_answer("other.png"))
     assert counted(other.answer) == 3
     table = truth(other.truth()).content.decode().splitlines()
     assert table[0] == "file,page,x0,y0,x1,y1"
@@ -118,11 +118,11 @@ def test_boxes_that_cannot_be():
     for number in (7, -1):
         with pytest.raises(InputError, match="object must be one in the picture"):
             answer.without(number)
-    desk = Desk(answer, 5)
+    state = PageState(answer, 5)
     see = See.__new__(See)
     see.exhibit = SimpleNamespace(run=SimpleNamespace(path="runs/a"))
     with pytest.warns(UserWarning, match="must be one in the picture"):
-        same, *_ = see.edit(desk, EventData(None, {"action": "remove", "number": 7}))
+        same, *_ = see.edit(state, EventData(None, {"action": "remove", "number": 7}))
     assert same.answer.edits == ()
 
 
@@ -171,10 +171,10 @@ def test_check_reads_the_truth(run, tmp_path, capsys):
     main([str(word) for word in line])
     exhibit = Exhibit.of(Run.open(run))
     subject = subject_of(tmp_path / "in" / "=a.tif", exhibit.run.config.pictures, exhibit.shape)
-    desk = Desk(exhibit.found(subject, 10), 10)
-    (tmp_path / "truth.csv").write_bytes(truth(desk.truth()).content)
+    state = PageState(exhibit.found(subject, 10), 10)
+    (tmp_path / "truth.csv").write_bytes(truth(state.truth()).content)
     capsys.readouterr()
     main(["check", str(tmp_path / "out"), str(tmp_path / "truth.csv")])
     text = capsys.readouterr().out
-    n = counted(desk.answer)
+    n = counted(state.answer)
     assert n > 0 and f"{n}, {n}, {n}" in text

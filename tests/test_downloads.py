@@ -39,7 +39,7 @@ AS_IT_IS = PictureConfig("no", None, "grey", 0, normalise="none")
 HOSTILE = "=2+3 <b>& ${x} {{y}}\\..\u202egnp.tif"
 
 
-Parts = namedtuple("Parts", "desk viewer answer command table read message least most paths")
+Parts = namedtuple("Parts", "state viewer answer command table read message least most paths")
 
 
 def a_run(path, pictures, data="digits", size=(6, 6)):
@@ -63,13 +63,13 @@ def uploads(request, tmp_path):
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in" / HOSTILE, pages, photometric="minisblack")
     see = See(Exhibit.of(run))
-    return SimpleNamespace(run=run, see=see, desk=see.first(), file=tmp_path / "in" / HOSTILE)
+    return SimpleNamespace(run=run, see=see, state=see.first(), file=tmp_path / "in" / HOSTILE)
 
 
 def uploading(uploads, files, num_paths=5):
-    """The parts of the page after files were uploaded: the desk, what was found, its parts."""
-    parts = Parts(*uploads.see.upload(uploads.desk, [str(file) for file in files], num_paths))
-    return parts.desk.answer, parts.desk.answer.picture, parts
+    """The parts of the page after files were uploaded: the state, what was found, its parts."""
+    parts = Parts(*uploads.see.upload(uploads.state, [str(file) for file in files], num_paths))
+    return parts.state.answer, parts.state.answer.picture, parts
 
 
 def of_predict(run, file, out, *flags):
@@ -154,7 +154,7 @@ def test_a_k_of_the_slider_is_one_of_predict(uploads, tmp_path):
     for k in (1, 12):
         out = of_predict(uploads.run, uploads.file, tmp_path / f"{k}", "--num-paths", str(k))
         entry = json.loads((out / "predictions.json").read_text())[0]
-        picture = uploads.see.again(parts.desk, k)[0].answer.picture
+        picture = uploads.see.again(parts.state, k)[0].answer.picture
         np.testing.assert_allclose(picture.objects.count_probs, entry["count_probs"], rtol=1e-4)
 
 
@@ -170,8 +170,8 @@ def test_where_nothing_was_found():
     with pytest.raises(InputError, match="no object was found"):
         download(nothing(), "rois")
     with pytest.warns(UserWarning, match="no object was found"):
-        desk = SimpleNamespace(answer=SimpleNamespace(picture=nothing(), edits=()))
-        See.download(None, desk, EventData(None, {"key": "rois"}))
+        state = SimpleNamespace(answer=SimpleNamespace(picture=nothing(), edits=()))
+        See.download(None, state, EventData(None, {"key": "rois"}))
     with zipfile.ZipFile(io.BytesIO(download(nothing(), EVERYTHING).content)) as archive:
         assert len(archive.namelist()) == len(OFFERS) - 1
     with pytest.raises(InputError, match="must be one of objects"):
@@ -254,13 +254,13 @@ def test_examples_are_the_held_out_pictures_of_the_folder(tmp_path):
     assert max(see.exhibit.examples[0].thumbnail.shape) <= 320
     html = views.thumbnails(see.exhibit.examples)
     assert html.count("<button") == 2 and 'title="29.png"' in html
-    desk, *_ = see.example(see.first(), 5, EventData(None, {"number": "1"}))
-    subject = desk.answer.subject
+    state, *_ = see.example(see.first(), 5, EventData(None, {"number": "1"}))
+    subject = state.answer.subject
     assert (
-        desk.answer.picture.file == "29.png" and subject.image[292, 3] == 255 and subject.any_size
+        state.answer.picture.file == "29.png" and subject.image[292, 3] == 255 and subject.any_size
     )
     (folder / "29.png").unlink()  # while the page is shown
-    message = Parts(*see.example(desk, 5, EventData(None, {"number": "1"}))).message
+    message = Parts(*see.example(state, 5, EventData(None, {"number": "1"}))).message
     assert message.value.startswith('<p class="air-message"') and str(tmp_path) not in message.value
     shutil.rmtree(folder)
     assert Exhibit.of(run).examples == []

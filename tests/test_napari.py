@@ -17,6 +17,8 @@ from PIL import Image
 
 import airjax
 from airjax.cli.main import main
+from airjax.inference.out_of_distribution import Explained, Usual
+from airjax.training.runs import Run
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 MANIFEST = Path(airjax.__file__).parent / "napari" / "napari.yaml"
@@ -263,6 +265,16 @@ def test_values_in_memory_and_pictures_without_objects(viewer, noise, run, said,
     read(widget, run)
     assert len(viewer.layers["none_boxes"].data) == widget.found.number > 0
     assert "error" not in dict(said)
+
+
+@slow
+def test_a_plane_unlike_the_training_is_named(viewer, noise, run, said, monkeypatch):
+    monkeypatch.setattr(Run, "usual", Usual(Explained(1e-3, 0.9), in_crops=False))
+    widget = widget_of(viewer)
+    widget.layer.value = viewer.add_image(noise[0, 0], name="cells")
+    read(widget, run)
+    (text,) = (text for kind, text in said if kind == "warning")
+    assert "layer cells looks unlike what the model was trained on: the objects leave" in text
 
 
 @slow

@@ -151,7 +151,7 @@ def _table(rows: list[Row]) -> "Table":
 def write_corrected(pictures: list["Compared"], path: Path) -> None:
     """Corrected counts of all pictures, with 90 % prediction intervals."""
     from airjax.inference.agreement import corrected
-    from airjax.inference.writers import FORMULAS
+    from airjax.inference.writers import no_formula
 
     counted = [p for p in pictures if not np.isnan(p.by_hand)]
     counts = np.array([p.interval[0] for p in pictures], float)
@@ -161,6 +161,11 @@ def write_corrected(pictures: list["Compared"], path: Path) -> None:
         writer.writerow(["file", "page", "count", "corrected", "low", "high", "by_hand"])
         for p, numbers in zip(pictures, values, strict=True):
             hand = "" if np.isnan(p.by_hand) else f"{p.by_hand:g}"
-            name = f"./{p.file}" if p.file.startswith(FORMULAS) else p.file
-            row = [name, p.page, f"{p.interval[0]:g}", *(f"{x:.1f}" for x in numbers), hand]
+            row = [
+                no_formula(p.file),
+                p.page,
+                f"{p.interval[0]:g}",
+                *(f"{x:.1f}" for x in numbers),
+                hand,
+            ]
             writer.writerow(row)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from airjax.cli.drawn import labels_of
+from airjax.cli.annotations import labels_of
 from airjax.cli.found import Pages, Seen, total, truths_of
 from airjax.cli.label_images import read_labels
 from airjax.cli.tables import Page

@@ -44,8 +44,8 @@ def demo(
     if port is not None and not 0 < port < 2**16:
         raise InputError("port", "must be 1 to 65535", port)
     from airjax.console import report
+    from airjax.demo.run_choice import RunChoice
     from airjax.demo.server import check_address, serve
-    from airjax.demo.shelf import Shelf
     from airjax.three_d.files import is_solids
 
     check_address(host, port)
@@ -55,7 +55,7 @@ def demo(
         report(f"compiling the programs of {run}")
         serve(SolidsExhibit.of(run), host, port)
         return
-    serve(Shelf(offered(run, train, data_dir), data_dir), host, port)
+    serve(RunChoice(offered(run, train, data_dir), data_dir), host, port)
 
 
 def offered(path: Path | None, train: bool, data_dir: Path | None) -> "list[Run]":

@@ -9,9 +9,9 @@ from jaxtyping import Float
 
 from airjax.cli.tables import Page, Table
 from airjax.errors import InputError
+from airjax.inference.writers import BOX
 
 MARKS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")  # behind the name of a picture
-BOX = ("x0", "y0", "x1", "y1")
 
 
 class Seen(NamedTuple):

@@ -21,7 +21,7 @@ from airjax.cli.predict import predict
 from airjax.cli.runs import runs
 from airjax.cli.train import train_command
 from airjax.errors import InputError
-from airjax.training import lost
+from airjax.training import process_failure
 
 
 def completion(shell: Annotated[Positional[Literal["bash", "zsh"]], arg(metavar="SHELL")]) -> None:
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         _main(arguments)
     except BaseException as error:
-        lost.end(error)
+        process_failure.end(error)
         raise
 
 

@@ -21,8 +21,8 @@ from airjax.data.folder import ReadImage, for_these
 from airjax.errors import InputError
 from airjax.inference import plots
 from airjax.inference.infer import which_look
+from airjax.inference.out_of_distribution import UNKNOWN, Usual
 from airjax.inference.results import Objects
-from airjax.inference.unlike import UNKNOWN, Usual
 from airjax.inference.writers import WRITERS
 from airjax.picture_config import PictureConfig
 from airjax.prediction.predictor import KEPT, Kept, Prediction, Predictor, below

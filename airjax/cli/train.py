@@ -184,8 +184,8 @@ def _train(flags: Any, base: Config, run: Any) -> None:
     hosts = connect(asked.hosts, asked.coordinator, asked.process, asked.processes)
     from airjax.training.session import Session  # slow to import
 
-    # before any work; where others may not have the run, they do not know its batch size yet
-    if asked.devices is not None if hosts.count == 1 else flags.resume is None:
+    # before any work; of a run that is resumed, other processes may not know the batch size yet
+    if hosts.count == 1 or flags.resume is None:
         from airjax.training.devices import number_of
 
         number = partial(number_of, asked.devices, config.train.batch_size, hosts.count)

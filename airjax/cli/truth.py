@@ -10,13 +10,20 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
-from airjax.cli.drawn import SUFFIXES as DRAWN
-from airjax.cli.drawn import Rings, drawn_files, is_geojson, is_napari, name_of, read_drawn
-from airjax.cli.found import BOX
+from airjax.cli.annotations import SUFFIXES as ANNOTATED
+from airjax.cli.annotations import (
+    Rings,
+    annotation_files,
+    is_geojson,
+    is_napari,
+    name_of,
+    read_annotations,
+)
 from airjax.cli.label_images import boxes_of, label_files, numbered, pieces, read_labels
 from airjax.cli.tables import Page, Table
 from airjax.data.files import SUFFIXES
 from airjax.errors import InputError
+from airjax.inference.writers import BOX
 
 Kind = Literal["counts", "dots", "boxes", "labels"]
 NO_BOXES = np.zeros((0, 4))
@@ -73,12 +80,12 @@ def read_truth(path: Path) -> Truth:
     if not path.exists():
         raise InputError("TRUTH", "must be a file, or a folder of label images", path)
     suffix = path.suffix.lower()
-    if path.is_dir() and (files := drawn_files(path)) and not _has_pictures(path):
-        return _drawn({file.relative_to(path).as_posix(): file for file in files})
+    if path.is_dir() and (files := annotation_files(path)) and not _has_pictures(path):
+        return _annotations({file.relative_to(path).as_posix(): file for file in files})
     if path.is_dir() or suffix in SUFFIXES:
         return _labels(path)
-    if suffix in DRAWN and (suffix != ".csv" or is_napari(Table(path, "TRUTH").columns)):
-        return _drawn({path.name: path})
+    if suffix in ANNOTATED and (suffix != ".csv" or is_napari(Table(path, "TRUTH").columns)):
+        return _annotations({path.name: path})
     return _json(path) if suffix == ".json" else _table(path)
 
 
@@ -154,7 +161,7 @@ def _json(path: Path) -> Truth:
     except (OSError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise InputError("TRUTH", f"cannot be read as JSON ({why})", path) from None
-    return _drawn({path.name: path}) if is_geojson(data) else _coco(data, path)
+    return _annotations({path.name: path}) if is_geojson(data) else _coco(data, path)
 
 
 def _coco(data: Any, path: Path) -> Truth:
@@ -256,29 +263,29 @@ def _has_pictures(folder: Path) -> bool:
 # what was marked in other programs
 
 
-def _drawn(files: dict[str, Path]) -> Truth:
+def _annotations(files: dict[str, Path]) -> Truth:
     """The marks in files, by their path in the folder that was given. Points and outlines together
     are all taken as dots."""
-    read = {file: read_drawn(path) for file, path in files.items()}
-    marks = [mark for drawn in read.values() for mark in drawn.marks if not mark.is_ignored]
+    read = {file: read_annotations(path) for file, path in files.items()}
+    marks = [mark for annotated in read.values() for mark in annotated.marks if not mark.is_ignored]
     points, lines = sum(mark.is_point for mark in marks), list[str]()
     if 0 < points < len(marks):
         lines.append(f"points and outlines: {points} and {len(marks) - points}; all taken as dots")
-    if skipped := sum(drawn.skipped for drawn in read.values()):
+    if skipped := sum(annotated.skipped for annotated in read.values()):
         lines.append(f"passed over: {skipped} marks that are neither points nor outlines")
-    if left_out := sum(mark.is_ignored for drawn in read.values() for mark in drawn.marks):
+    if left_out := sum(mark.is_ignored for annotated in read.values() for mark in annotated.marks):
         lines.append(f"marks of ignored classes: {left_out}; they, and what is found there, are "
                      "left out")  # fmt: skip
     pictures: dict[tuple[str, Page], Marked] = {}
-    for file, drawn in read.items():
+    for file, annotated in read.items():
         name, page = name_of(file)
-        pages = {mark.page if page is None else page for mark in drawn.marks} or {page}
+        pages = {mark.page if page is None else page for mark in annotated.marks} or {page}
         if len(pages) > 1 and None in pages:
             raise InputError("TRUTH", "must have a page for each mark, or for none", file)
         for one in pages:
             if (name, one) in pictures:
                 raise InputError("TRUTH", "must have one file for each picture", file)
-            here = [mark for mark in drawn.marks if page is not None or mark.page == one]
+            here = [mark for mark in annotated.marks if page is not None or mark.page == one]
             objects = [mark for mark in here if not mark.is_ignored]
             boxes, outlines = _boxes_of(mark.box for mark in objects), None
             if not points:

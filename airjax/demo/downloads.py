@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from airjax.errors import InputError
-from airjax.inference.writers import FORMULAS, WRITERS, Picture
+from airjax.inference.writers import BOX, WRITERS, Picture, no_formula
 
-BOX = ("x0", "y0", "x1", "y1")
 LONGEST = 40  # characters of a picture's name in the names of its files
 
 
@@ -93,7 +92,7 @@ def truth(pictures: list[Picture]) -> Download:
     writer = csv.writer(content)
     writer.writerow(["file", "page", *BOX])
     for picture in pictures:
-        name = f"./{picture.file}" if picture.file.startswith(FORMULAS) else picture.file
+        name = no_formula(picture.file)
         rows = [[round(x, 1) for x in box] for box in picture.objects.tight_boxes.tolist()]
         writer.writerows([name, picture.page, *row] for row in rows or [[""] * len(BOX)])
     return Download("truth.csv", content.getvalue().encode(errors="surrogateescape"))

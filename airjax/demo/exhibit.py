@@ -16,7 +16,7 @@ from airjax.demo.examples import Example, of_files, of_images
 from airjax.demo.reader import MOST_PATHS, Reader
 from airjax.demo.uploads import Subject, as_it_is
 from airjax.errors import InputError
-from airjax.inference import unlike
+from airjax.inference import out_of_distribution
 from airjax.inference.regions import regions
 from airjax.training import runs
 
@@ -95,11 +95,11 @@ class Exhibit:
         model, html, limit = self.reader.model, "", None
         if subject.any_size:
             objects = self.finder.find(subject.image)
-            explained = unlike.of_picture(model, subject.image, objects)
+            explained = out_of_distribution.of_picture(model, subject.image, objects)
         else:
             scene = self.reader(subject.image, num_paths)
             objects, html, limit = scene[0], views.seen(scene), model.config.model_steps
-            (explained,) = unlike.of_scenes(scene)
+            (explained,) = out_of_distribution.of_scenes(scene)
         why = self.run.usual.unlike(explained, objects.number)
         doubts = [UNLIKE.format(why=why)] if why else []
         read, values = subject.read, channel(subject.read.frame, subject.channel)

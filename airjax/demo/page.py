@@ -6,14 +6,14 @@ import gradio as gr
 
 from airjax.demo import dream_tab, see_tab, solids_tab, views
 from airjax.demo.exhibit import Exhibit
-from airjax.demo.shelf import Shelf
+from airjax.demo.run_choice import RunChoice
 from airjax.demo.solids import SolidsExhibit
 from airjax.errors import InputError
 
 TITLE = "airjax: what AIR sees"
 
 
-def page(shown: Shelf | SolidsExhibit) -> gr.Blocks:
+def page(shown: RunChoice | SolidsExhibit) -> gr.Blocks:
     """The page of a run, of several to choose from, or of a guide of solids."""
     with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
         if isinstance(shown, SolidsExhibit):
@@ -27,14 +27,14 @@ def page(shown: Shelf | SolidsExhibit) -> gr.Blocks:
     return blocks
 
 
-def _to_choose_from(shelf: Shelf) -> None:
+def _to_choose_from(runs: RunChoice) -> None:
     """The runs, and the one that was chosen; it starts anew."""
-    choice = gr.Dropdown(shelf.choices, value=0, label="Run", elem_id="run")
+    choice = gr.Dropdown(runs.choices, value=0, label="Run", elem_id="run")
 
     @gr.render(inputs=[choice])
     def _(i: int) -> None:
         try:
-            exhibit = shelf.exhibit(i)
+            exhibit = runs.exhibit(i)
         except InputError as error:
             gr.HTML(views.message(str(error)))
         else:

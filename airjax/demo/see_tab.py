@@ -13,10 +13,10 @@ from airjax.data import DATASETS
 from airjax.demo import views
 from airjax.demo.answer import Answer
 from airjax.demo.canvas import CLEAR, canvas
-from airjax.demo.desk import Desk
 from airjax.demo.downloads import EVERYTHING, OFFERS, TRUTH, download, truth
 from airjax.demo.drawing import drawn, strokes_from_json
 from airjax.demo.exhibit import Exhibit
+from airjax.demo.page_state import PageState
 from airjax.demo.reader import MOST_PATHS
 from airjax.demo.uploads import Subject, as_it_is, uploaded
 from airjax.demo.viewer import address_of, boxes, viewer
@@ -38,33 +38,33 @@ HELP_WITH_PICTURES = "Upload a picture, drop its file anywhere on the page, or c
 
 
 class See:
-    """The events of the tab. Each takes the desk and what the user did, and returns the values of
+    """The events of the tab. Each takes the state and what the user did, and returns the values of
     ``build``'s parts: of all of them where a picture is read, otherwise of ``changed``."""
 
     def __init__(self, exhibit: Exhibit):
         self.exhibit = exhibit
         self.random = np.random.default_rng()
 
-    def first(self) -> Desk:
-        """The desk when the page is opened."""
-        return Desk(self.exhibit.found(self.exhibit.first, PATHS), PATHS)
+    def first(self) -> PageState:
+        """The state when the page is opened."""
+        return PageState(self.exhibit.found(self.exhibit.first, PATHS), PATHS)
 
-    def draw(self, desk: Desk, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
+    def draw(self, state: PageState, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
         """Strokes as JSON, and whether they are scaled."""
         try:
             lines = strokes_from_json(strokes)
         except InputError as error:
             return self.refused(error)
         image = drawn(lines, self.exhibit.brush, self.exhibit.shape, fit)
-        return self.shown(desk, as_it_is(image, "drawing"), num_paths)
+        return self.shown(state, as_it_is(image, "drawing"), num_paths)
 
-    def rescale(self, desk: Desk, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
+    def rescale(self, state: PageState, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
         """As `draw`, if anything was drawn."""
         if strokes in ("", "[]"):
             return (gr.skip(),) * PARTS
-        return self.draw(desk, strokes, fit, num_paths)
+        return self.draw(state, strokes, fit, num_paths)
 
-    def upload(self, desk: Desk, files: list[str], num_paths: int) -> tuple[Any, ...]:
+    def upload(self, state: PageState, files: list[str], num_paths: int) -> tuple[Any, ...]:
         """Picture files, which are removed; the first one is read."""
         first, *others = map(Path, files)
         for other in others:
@@ -76,50 +76,52 @@ class See:
             subject = uploaded(first, pictures, self.exhibit.shape)
             return subject._replace(note=f"{more} {subject.note}") if others else subject
 
-        return self.read(desk, read, num_paths)
+        return self.read(state, read, num_paths)
 
-    def example(self, desk: Desk, num_paths: int, event: gr.EventData) -> tuple[Any, ...]:
+    def example(self, state: PageState, num_paths: int, event: gr.EventData) -> tuple[Any, ...]:
         """One of the examples, whose number is in the event."""
-        return self.read(desk, self.exhibit.examples[int(event.number)].subject, num_paths)
+        return self.read(state, self.exhibit.examples[int(event.number)].subject, num_paths)
 
-    def take(self, desk: Desk, num_paths: int) -> tuple[Any, ...]:
+    def take(self, state: PageState, num_paths: int) -> tuple[Any, ...]:
         """A random scene, other than the one shown."""
         images = self.exhibit.images
         i = int(self.random.integers(len(images)))
-        if np.array_equal(images[i], desk.answer.subject.image):
+        if np.array_equal(images[i], state.answer.subject.image):
             i = (i + 1) % len(images)
-        return self.shown(desk, as_it_is(images[i], f"scene-{i}"), num_paths)
+        return self.shown(state, as_it_is(images[i], f"scene-{i}"), num_paths)
 
-    def again(self, desk: Desk, num_paths: int) -> tuple[Any, ...]:
+    def again(self, state: PageState, num_paths: int) -> tuple[Any, ...]:
         """The same picture with another K; all but the slider."""
-        return self.shown(desk, desk.answer.subject, num_paths)[:-1]
+        return self.shown(state, state.answer.subject, num_paths)[:-1]
 
-    def read(self, desk: Desk, subject: Callable[[], Subject], num_paths: int) -> tuple[Any, ...]:
+    def read(
+        self, state: PageState, subject: Callable[[], Subject], num_paths: int
+    ) -> tuple[Any, ...]:
         """A picture that may turn out to be unreadable."""
         try:
-            return self.shown(desk, subject(), num_paths)
+            return self.shown(state, subject(), num_paths)
         except InputError as error:
             return self.refused(error)
 
-    def shown(self, desk: Desk, subject: Subject, num_paths: int) -> tuple[Any, ...]:
+    def shown(self, state: PageState, subject: Subject, num_paths: int) -> tuple[Any, ...]:
         """A picture, and what is found in it."""
-        desk = desk.showing(self.exhibit.found(subject, int(num_paths)), int(num_paths))
-        answer, lines = desk.answer, [subject.note, *desk.answer.doubts]
+        state = state.showing(self.exhibit.found(subject, int(num_paths)), int(num_paths))
+        answer, lines = state.answer, [subject.note, *state.answer.doubts]
         text = "".join(views.message(line) for line in lines if line)
-        most = gr.Slider(maximum=largest(answer), value=min(desk.kept.max_size, largest(answer)))
+        most = gr.Slider(maximum=largest(answer), value=min(state.kept.max_size, largest(answer)))
         least = gr.Slider(maximum=largest(answer))
-        desk, viewed, *rest = self.changed(desk)
+        state, viewed, *rest = self.changed(state)
         return (
-            desk, gr.HTML(value=viewed, address=address_of(answer)), *rest, answer.html,
+            state, gr.HTML(value=viewed, address=address_of(answer)), *rest, answer.html,
             gr.HTML(text, visible=bool(text)), least, most, gr.Slider(visible=not subject.any_size),
         )  # fmt: skip
 
-    def changed(self, desk: Desk) -> tuple[Any, ...]:
-        """The desk, the boxes, the answer, the command, the table."""
-        answer, run = desk.answer, str(self.exhibit.run.path)
-        command = views.command(answer, run, desk.num_paths)
+    def changed(self, state: PageState) -> tuple[Any, ...]:
+        """The state, the boxes, the answer, the command, the table."""
+        answer, run = state.answer, str(self.exhibit.run.path)
+        command = views.command(answer, run, state.num_paths)
         return (
-            desk,
+            state,
             boxes(answer),
             views.answer(answer),
             command,
@@ -127,15 +129,15 @@ class See:
         )
 
     def keep(
-        self, desk: Desk, threshold: float, least: float, most: float, no_edges: bool
+        self, state: PageState, threshold: float, least: float, most: float, no_edges: bool
     ) -> tuple[Any, ...]:
         """What the sliders leave. Nothing is read again."""
-        limit = float("inf") if most >= largest(desk.answer) else max(most, least)
-        return self.changed(desk.keeping(Kept(threshold, least, limit, no_edges)))
+        limit = float("inf") if most >= largest(state.answer) else max(most, least)
+        return self.changed(state.keeping(Kept(threshold, least, limit, no_edges)))
 
-    def edit(self, desk: Desk, event: gr.EventData) -> tuple[Any, ...]:
+    def edit(self, state: PageState, event: gr.EventData) -> tuple[Any, ...]:
         """A correction by hand."""
-        answer = desk.answer
+        answer = state.answer
         try:
             if event.action == "add":
                 answer = answer.with_box(tuple(event.box))
@@ -145,20 +147,20 @@ class See:
                 answer = answer.undone()
         except InputError as error:
             gr.Warning(str(error))
-        return self.changed(desk.edited(answer))
+        return self.changed(state.edited(answer))
 
     def refused(self, error: InputError) -> tuple[Any, ...]:
         """Changes nothing, and shows why."""
         message = gr.HTML(views.message(str(error)), visible=True)
         return *(gr.skip(),) * MESSAGE, message, *(gr.skip(),) * (PARTS - MESSAGE - 1)
 
-    def download(self, desk: Desk, event: gr.EventData) -> Any:
+    def download(self, state: PageState, event: gr.EventData) -> Any:
         """A file as JSON, for downloads.js; or a warning, beside the buttons wherever they are."""
         try:
-            key, answer = str(event.key), desk.answer
+            key, answer = str(event.key), state.answer
             by_hand = bool(answer.edits)
             name, content = (
-                truth(desk.truth()) if key == TRUTH else download(answer.picture, key, by_hand)
+                truth(state.truth()) if key == TRUTH else download(answer.picture, key, by_hand)
             )
         except InputError as error:
             gr.Warning(str(error))
@@ -180,7 +182,7 @@ def largest(answer: Answer) -> int:
 def build(exhibit: Exhibit) -> None:
     """Adds the tab's components and events."""
     see = See(exhibit)
-    desk = gr.State(first := see.first())
+    state = gr.State(first := see.first())
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             gr.HTML(views.note(_help(exhibit)), js_on_load=_script("drop.js"))
@@ -204,24 +206,24 @@ def build(exhibit: Exhibit) -> None:
         elem_id="downloads",
     )  # fmt: skip
     table = gr.HTML(views.table(first.answer.picture), elem_id="table")
-    changed = [desk, picture, answer, command, table]
+    changed = [state, picture, answer, command, table]
     parts = [*changed, read, message, *sliders[1:3], paths]
-    # one after the other: each begins with the desk that the last one left
-    ordered: dict[str, Any] = {"concurrency_id": "desk", "concurrency_limit": 1}
+    # one after the other: each begins with the state that the last one left
+    ordered: dict[str, Any] = {"concurrency_id": "state", "concurrency_limit": 1}
     waiting: dict[str, Any] = {"show_progress_on": [answer, picture], **ordered}
     quiet: dict[str, Any] = {"show_progress": "hidden", **ordered}
     newest: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
-    strokes.submit(see.draw, [desk, strokes, fit, paths], parts, **newest)
-    fit.input(see.rescale, [desk, strokes, fit, paths], parts, **newest)
+    strokes.submit(see.draw, [state, strokes, fit, paths], parts, **newest)
+    fit.input(see.rescale, [state, strokes, fit, paths], parts, **newest)
     # emptied, so that the same file can be uploaded again
-    uploading = upload.upload(see.upload, [desk, upload, paths], parts, **waiting)
+    uploading = upload.upload(see.upload, [state, upload, paths], parts, **waiting)
     uploading.then(None, js=CLEAR).then(lambda: None, None, upload, js=EMPTY, **quiet)
-    examples.select(see.example, [desk, paths], parts, **waiting).then(None, js=CLEAR)
-    take.click(see.take, [desk, paths], parts, **quiet).then(None, js=CLEAR)
-    paths.input(see.again, [desk, paths], parts[:-1], **newest)
-    gr.on([one.input for one in sliders], see.keep, [desk, *sliders], changed, **newest)
-    picture.edit(see.edit, [desk], changed, trigger_mode="multiple", **quiet)
-    downloads.download(see.download, [desk], downloads, **quiet)
+    examples.select(see.example, [state, paths], parts, **waiting).then(None, js=CLEAR)
+    take.click(see.take, [state, paths], parts, **quiet).then(None, js=CLEAR)
+    paths.input(see.again, [state, paths], parts[:-1], **newest)
+    gr.on([one.input for one in sliders], see.keep, [state, *sliders], changed, **newest)
+    picture.edit(see.edit, [state], changed, trigger_mode="multiple", **quiet)
+    downloads.download(see.download, [state], downloads, **quiet)
 
 
 def _sources(exhibit: Exhibit) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from airjax.console import console
-from airjax.demo.shelf import Shelf
+from airjax.demo.run_choice import RunChoice
 from airjax.demo.solids import SolidsExhibit
 from airjax.demo.uploads import MAX_BYTES
 from airjax.errors import InputError
@@ -47,7 +47,7 @@ class OwnAddressOnly:
         await self.app(scope, receive, with_policy)
 
 
-def serve(shown: Shelf | SolidsExhibit, host: str, port: int | None) -> None:
+def serve(shown: RunChoice | SolidsExhibit, host: str, port: int | None) -> None:
     """Serves the page until the process is asked to stop (Ctrl-C).
 
     Args:
@@ -62,7 +62,7 @@ def serve(shown: Shelf | SolidsExhibit, host: str, port: int | None) -> None:
 
 
 @contextmanager
-def running(shown: Shelf | SolidsExhibit, host: str, port: int | None) -> Iterator[str]:
+def running(shown: RunChoice | SolidsExhibit, host: str, port: int | None) -> Iterator[str]:
     """The page's address, while it is served."""
     with tempfile.TemporaryDirectory(prefix="airjax-demo-") as folder:
         # read when gradio is imported; uploads arrive in the folder

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how the formulas of spreadsheets begin
+BOX = ("x0", "y0", "x1", "y1")  # columns of a box
 LONGEST = 255  # bytes of a file's name
 CATEGORY = 1  # COCO's category of all objects: they have no classes here
 UNSURE = 0.5  # a count that is less probable is marked
@@ -31,13 +32,18 @@ _FILE = {"file": "string", "page": "int64"}
 _COUNT = {"count": "int64", "probability": "double"}
 OBJECT = {
     **_FILE, "object": "int64", **_COUNT,
-    **dict.fromkeys(("x0", "y0", "x1", "y1", "score", "x", "y"), "double"), "area": "int64",
+    **dict.fromkeys((*BOX, "score", "x", "y"), "double"), "area": "int64",
     **dict.fromkeys(("mean", "total", "eccentricity"), "double"), "at_edge": "bool",
 }  # fmt: skip
 PICTURE = {
     **_FILE, **_COUNT, "low": "int64", "high": "int64", "at_edge": "int64", "unsure": "bool",
 }  # fmt: skip
 BROKEN = {"file": "string", "why": "string"}
+
+
+def no_formula(file: str) -> str:
+    """The name of a file for CSV, in which a spreadsheet sees no formula."""
+    return f"./{file}" if file.startswith(FORMULAS) else file
 
 
 def file_named(picture: str, page: int | None, suffix: str) -> str:
@@ -136,9 +142,7 @@ class CsvWriter:
 
     def add(self, picture: Picture) -> None:
         """Adds what was found in a picture."""
-        rows = [picture.row(), *picture.rows()]
-        if picture.file.startswith(FORMULAS):
-            rows = [[f"./{file}", *rest] for file, *rest in rows]
+        rows = [[no_formula(file), *rest] for file, *rest in (picture.row(), *picture.rows())]
         self.counts.writerow(rows[0])
         self.objects.writerows(rows[1:])
 

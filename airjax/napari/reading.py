@@ -60,17 +60,21 @@ def read(planes: Planes, run: Path, threshold: float = 0.0) -> Generator[At, Non
     seen = for_these(list(planes.at), settings, channels, planes.contents)
     kept, broken = Kept(threshold), list[Broken]()
     predictor = Predictor(air, seen.pictures, kept)
-    pictures, dropped = dict[At, Picture](), 0
+    pictures, dropped, unlike = dict[At, Picture](), 0, list[str]()
+    usual = opened_run.usual
     for found in predictor.each(_images(predictor, planes, broken)):
         at = planes.at[found.read.path]
         pictures[at] = found.picture
         dropped += found.dropped
+        explained = found.explained() if usual.explained else None
+        if why := usual.unlike(explained, found.objects.number + found.dropped):
+            unlike.append(f"{found.read.path} looks unlike what the model was trained on: {why}")
         yield at
     notes = [f"decided: {what} {value} ({flag})" for what, value, flag in seen.decisions]
     if opened_run.collapsed is not None:
         notes.append(f"the training of this run has collapsed ({opened_run.collapsed}): what it "
                      "finds is probably wrong")  # fmt: skip
-    notes += [f"{path} cannot be read ({why})" for path, why in broken]
+    notes += [f"{path} cannot be read ({why})" for path, why in broken] + unlike
     if dropped:
         notes.append(f"left out: {dropped} objects by {kept.flags()}")
     return Found(pictures, notes)

@@ -15,9 +15,9 @@ from airjax.data.cache import keep_programs
 from airjax.data.decode import Broken, Contents
 from airjax.data.folder import ReadImage, for_these, read_images
 from airjax.data.signal import channel
+from airjax.inference.out_of_distribution import Explained, of_picture, of_scenes
 from airjax.inference.regions import Region, in_file, regions
 from airjax.inference.results import Objects, poisson_binomial
-from airjax.inference.unlike import Explained, of_picture, of_scenes
 from airjax.inference.writers import BROKEN, OBJECT, PICTURE, Picture, arrow
 from airjax.picture_config import PictureConfig
 

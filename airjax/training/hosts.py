@@ -20,7 +20,7 @@ from jaxtyping import Int
 
 from airjax.console import console, report
 from airjax.errors import InputError
-from airjax.training.lost import Watch
+from airjax.training.process_failure import Watch
 
 WAIT = 300  # seconds for all processes to start
 DEAD = 25  # seconds without a sign of life, after which a process counts as dead

@@ -26,7 +26,7 @@ from airjax.config_file import from_json, to_json
 from airjax.data.dataset import Dataset
 from airjax.data.files import check_outside
 from airjax.errors import InputError
-from airjax.inference.unlike import Usual
+from airjax.inference.out_of_distribution import Usual
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model
 from airjax.training.checkpoint import load_model, load_training, save_model

@@ -13,7 +13,7 @@ from airjax.air import AIR
 from airjax.cli.main import main
 from airjax.demo.exhibit import Exhibit
 from airjax.demo.uploads import subject_of
-from airjax.inference.unlike import UNKNOWN, Explained, Usual, of_picture, of_scenes
+from airjax.inference.out_of_distribution import UNKNOWN, Explained, Usual, of_picture, of_scenes
 from airjax.programs.untrained import untrained
 from airjax.training.runs import Run
 

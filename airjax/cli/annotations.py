@@ -47,7 +47,7 @@ class Mark(NamedTuple):
         return not self.rings
 
 
-class Drawn(NamedTuple):
+class Annotations(NamedTuple):
     """What is in a file.
 
     Attributes:
@@ -59,7 +59,7 @@ class Drawn(NamedTuple):
     skipped: int
 
 
-def drawn_files(folder: Path) -> list[Path]:
+def annotation_files(folder: Path) -> list[Path]:
     """The files of such marks in a folder and in folders below it."""
     return [
         path
@@ -80,13 +80,13 @@ def name_of(path: str) -> tuple[str, int | None]:
     return stem, None
 
 
-def read_drawn(path: Path) -> Drawn:
+def read_annotations(path: Path) -> Annotations:
     """Reads a file.
 
     Raises:
         InputError: if it cannot be read, or has another form.
     """
-    readers: dict[str, Callable[[Path], Drawn]] = {
+    readers: dict[str, Callable[[Path], Annotations]] = {
         ".zip": _rois, ".roi": _rois, ".csv": _napari,
     }  # fmt: skip
     try:
@@ -136,17 +136,17 @@ def _ring(points: Iterable[Any]) -> list[Point]:
 # ImageJ
 
 
-def _rois(path: Path) -> Drawn:
+def _rois(path: Path) -> Annotations:
     import roifile
 
     if path.suffix.lower() == ".zip" and not zipfile.ZipFile(path).namelist():
-        return Drawn([], 0)
+        return Annotations([], 0)
     found = roifile.roiread(path)
     marks, skipped = list[Mark](), 0
     for roi in found if isinstance(found, list) else [found]:
         some = _of_roi(roi, roifile.ROI_TYPE)
         marks, skipped = marks + some, skipped + (not some)
-    return Drawn(marks, skipped)
+    return Annotations(marks, skipped)
 
 
 def _of_roi(roi: Any, kinds: Any) -> list[Mark]:
@@ -177,7 +177,7 @@ def is_geojson(data: Any) -> bool:
     return isinstance(first, dict) and first.get("type") in ("FeatureCollection", "Feature")
 
 
-def _geojson(path: Path) -> Drawn:
+def _geojson(path: Path) -> Annotations:
     data = json.loads(path.read_bytes())
     if data != [] and not is_geojson(data):
         rule = "must be GeoJSON, a FeatureCollection or a list of features"
@@ -194,7 +194,7 @@ def _geojson(path: Path) -> Drawn:
     planes = {mark.page for mark in marks}
     if planes <= {0}:  # of QuPath's only plane
         marks = [mark._replace(page=None) for mark in marks]
-    return Drawn(marks, skipped)
+    return Annotations(marks, skipped)
 
 
 def _of_feature(feature: dict[str, Any]) -> list[Mark]:
@@ -223,7 +223,7 @@ def is_napari(columns: list[str]) -> bool:
     return {"index", "axis-0", "axis-1"} <= set(columns)
 
 
-def _napari(path: Path) -> Drawn:
+def _napari(path: Path) -> Annotations:
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         rows, columns = list(reader), list(reader.fieldnames or ())
@@ -244,7 +244,7 @@ def _napari(path: Path) -> Drawn:
             marks.append(_mark([ring], page, is_point=kind is None))
         else:
             skipped += 1
-    return Drawn(marks, skipped)
+    return Annotations(marks, skipped)
 
 
 def _in_box(corners: list[Point]) -> list[Point]:

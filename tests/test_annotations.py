@@ -16,7 +16,7 @@ from conftest import mistake
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 
-from airjax.cli.drawn import drawn_files, labels_of, name_of, read_drawn
+from airjax.cli.annotations import annotation_files, labels_of, name_of, read_annotations
 from airjax.cli.main import main
 from airjax.cli.truth import read_truth
 from airjax.errors import InputError
@@ -51,7 +51,7 @@ def write(path, *features):
 
 
 def marks(path):
-    return [(mark.box, mark.page) for mark in read_drawn(path).marks]
+    return [(mark.box, mark.page) for mark in read_annotations(path).marks]
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def test_regions_of_imagej(tmp_path):
         ((3, 4, 9, 8), 1), ((1, 2, 5, 9), None), ((2, 2, 12, 12), None), ((1, 1, 4, 6), 2),
         ((3.5, 4.5, 3.5, 4.5), None), ((7, 8, 7, 8), None),
     ]  # fmt: skip
-    drawn = read_drawn(path)
-    assert drawn.skipped == 1 and [mark.is_point for mark in drawn.marks] == 4 * [False] + 2 * [
-        True
-    ]
+    annotated = read_annotations(path)
+    assert annotated.skipped == 1 and [mark.is_point for mark in annotated.marks] == 4 * [
+        False
+    ] + 2 * [True]
     rectangle.tofile(tmp_path / "one.roi")
     assert marks(tmp_path / "one.roi") == [((3, 4, 9, 8), 1)]
 
@@ -111,13 +111,13 @@ def test_features_of_qupath(tmp_path):
         feature("MultiPoint", [[1, 2], [3, 4]], "Tumor"), feature("LineString", [[0, 0], [9, 9]]),
         feature("Polygon", [SQUARE], "Ignore*", c=-1, z=0, t=0),
     )  # fmt: skip
-    drawn = read_drawn(path)
-    assert [mark.box for mark in drawn.marks] == [
+    annotated = read_annotations(path)
+    assert [mark.box for mark in annotated.marks] == [
         (2, 2, 12, 12), (2, 2, 25, 28), (3.5, 4, 3.5, 4), (1, 2, 1, 2), (3, 4, 3, 4),
         (2, 2, 12, 12),
     ]  # fmt: skip
-    assert [mark.is_ignored for mark in drawn.marks] == [False] * 5 + [True]
-    assert drawn.skipped == 1 and {mark.page for mark in drawn.marks} == {None}
+    assert [mark.is_ignored for mark in annotated.marks] == [False] * 5 + [True]
+    assert annotated.skipped == 1 and {mark.page for mark in annotated.marks} == {None}
     path.write_text(json.dumps([feature("Point", [1, 1], c=-1, z=0, t=0),
                                 feature("Point", [2, 2], c=-1, z=4, t=0)]))  # fmt: skip
     assert marks(path) == [((1, 1, 1, 1), 0), ((2, 2, 2, 2), 4)]
@@ -135,7 +135,7 @@ def test_tables_of_napari(tmp_path):
     shapes.write_text(
         f"index,shape-type,vertex-index,axis-0,axis-1,axis-2\n{corners}1,line,0,0,1,1\n"
     )
-    assert marks(shapes) == [((3, 2, 7, 4), 2)] and read_drawn(shapes).skipped == 1
+    assert marks(shapes) == [((3, 2, 7, 4), 2)] and read_annotations(shapes).skipped == 1
 
 
 def test_names_of_pictures():
@@ -260,9 +260,9 @@ def test_outlines_of_predict_have_its_pixels(kind, blobs, tmp_path):
     writer = WRITERS[kind](tmp_path)
     writer.add(picture_of(blobs))
     writer.close()
-    (path,) = drawn_files(tmp_path)
+    (path,) = annotation_files(tmp_path)
     assert name_of(path.name) == ("a.tif", 3) and blobs.max() > 9
-    rings = [mark.rings for mark in read_drawn(path).marks]
+    rings = [mark.rings for mark in read_annotations(path).marks]
     np.testing.assert_array_equal(labels_of(rings, blobs.shape), blobs)
 
 
@@ -318,7 +318,7 @@ def test_imagej_reads_and_writes_them(blobs, tmp_path):
     adds an oval and a point."""
     writer = WRITERS["rois"](tmp_path)
     writer.add(picture_of(blobs))
-    (path,) = drawn_files(tmp_path)
+    (path,) = annotation_files(tmp_path)
     path.rename(tmp_path / "a.zip")
     macro = MACRO.replace("FOLDER", str(tmp_path)).replace("WIDTH", str(blobs.shape[1]))
     (tmp_path / "macro.ijm").write_text(macro.replace("HEIGHT", str(blobs.shape[0])))
@@ -328,7 +328,10 @@ def test_imagej_reads_and_writes_them(blobs, tmp_path):
         ["xvfb-run", "-a", *command], env=home, check=True, timeout=120, capture_output=True
     )  # fmt: skip
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels.tif"), blobs)
-    before, after = read_drawn(tmp_path / "a.zip").marks, read_drawn(tmp_path / "b.zip").marks
+    before, after = (
+        read_annotations(tmp_path / "a.zip").marks,
+        read_annotations(tmp_path / "b.zip").marks,
+    )
     assert [mark.box for mark in after[:-2]] == [mark.box for mark in before[1:]]
     assert after[-2].box == (20, 10, 28, 16) and not after[-2].is_point
     assert after[-1].box == (3, 4, 3, 4) and after[-1].is_point

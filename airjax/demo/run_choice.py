@@ -10,7 +10,7 @@ from airjax.training.runs import Run
 LOADED = 3  # runs in memory
 
 
-class Shelf:
+class RunChoice:
     """Runs, the one that is shown first in front.
 
     Args:

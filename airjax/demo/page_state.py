@@ -24,7 +24,7 @@ class Corrected(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Desk:
+class PageState:
     """A user's picture, sliders and corrections.
 
     Attributes:
@@ -39,7 +39,7 @@ class Desk:
     kept: Kept = KEPT
     corrected: dict[str, Corrected] = field(default_factory=dict)
 
-    def showing(self, answer: Answer, num_paths: int | None = None) -> "Desk":
+    def showing(self, answer: Answer, num_paths: int | None = None) -> "PageState":
         """Another picture, or the same one read again; with the sliders as they are, and with what
         was corrected in it before."""
         before = self.corrected.get(answer.digest)
@@ -48,11 +48,11 @@ class Desk:
         num_paths = self.num_paths if num_paths is None else num_paths
         return replace(self, answer=answer, num_paths=num_paths)._noted()
 
-    def keeping(self, kept: Kept) -> "Desk":
+    def keeping(self, kept: Kept) -> "PageState":
         """With other sliders."""
         return replace(self, answer=replace(self.answer, kept=kept), kept=kept)._noted()
 
-    def edited(self, answer: Answer) -> "Desk":
+    def edited(self, answer: Answer) -> "PageState":
         """With another correction, or one less."""
         return replace(self, answer=answer)._noted()
 
@@ -63,7 +63,7 @@ class Desk:
         shown = self.answer.picture
         return list((named | {(shown.file, shown.page): shown}).values())
 
-    def _noted(self) -> "Desk":
+    def _noted(self) -> "PageState":
         others = {k: one for k, one in self.corrected.items() if k != self.answer.digest}
         if self.answer.edits:
             others[self.answer.digest] = Corrected(self.answer.edits, self.answer.picture)
