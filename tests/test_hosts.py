@@ -216,6 +216,7 @@ def weights(run: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        ("--hosts maybe", "--hosts must be auto, got maybe"),
         ("--process 1", "--process must come with the address of process 0"),
         ("--processes 2", "--processes must come with the address of process 0"),
         ("--coordinator a:1", "--process must be given with --coordinator"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional, arg
@@ -34,7 +34,7 @@ class Machines:
         ),
     ] = None
     hosts: Annotated[
-        Literal["auto"] | None,
+        str | None,
         arg(
             metavar="auto",
             help="Train together with the other processes of this job, under Slurm or Kubernetes.",
