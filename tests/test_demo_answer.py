@@ -36,14 +36,14 @@ SCORES = np.array([0.9, 0.6, 0.99], np.float32)
 def an_answer(name="a.png", orientation=1, limit=None):
     """Three objects in a picture of 40 x 60 pixels as it is shown."""
     pixels = np.random.default_rng(len(name)).integers(0, 256, SIZE).astype(np.uint8)
-    file = SIZE if orientation == 1 else SIZE[::-1]
+    grey, file = pixels.astype(np.float32), SIZE if orientation == 1 else SIZE[::-1]
     placement = Placement(file, orientation)
     read = ReadImage(SimpleNamespace(name=name), pixels, placement, Frame(pixels, None, 255.0))
     n = len(FOUND)
     where, codes = np.zeros((n, 3), np.float32), np.zeros((n, 2), np.float32)
     objects = Objects(FOUND, FOUND, SCORES, where, codes, poisson_binomial(SCORES))
     shapes = [
-        region_of(*np.mgrid[int(y0) : int(y1), int(x0) : int(x1)].reshape(2, -1), placement, pixels)
+        region_of(*np.mgrid[int(y0) : int(y1), int(x0) : int(x1)].reshape(2, -1), placement, grey)
         for x0, y0, x1, y1 in FOUND
     ]
     return Answer(Subject(read, "all", True, is_file=True), objects, shapes, "", limit=limit)
@@ -73,12 +73,18 @@ def test_a_box_is_added_and_removed_and_undone():
 def test_corrections_stay_whatever_the_sliders_leave_out():
     state = PageState(an_answer(), 5)
     state = state.edited(state.answer.with_box((44, 2, 46, 4)).without(0))
-    few = state.keeping(Kept(threshold=0.7, min_size=8))
+    few = state.keeping(Kept(threshold=0.7, min_size=8.0))
     assert few.answer.numbers == [2, -1]  # the box by hand is small, and stays
     assert "3 found, 1 left out by the sliders" in views.answer(few.answer)
     again = few.keeping(Kept())
     assert again.answer.numbers == [1, 2, -1]
     assert again.answer.edits == state.answer.edits
+
+
+def test_where_the_sliders_leave_nothing_a_download_says_so():
+    state = PageState(an_answer(), 5).keeping(Kept(threshold=1.0))
+    with pytest.warns(UserWarning, match="no object was found"):
+        See.download(None, state, EventData(None, {"key": "rois"}))
 
 
 def test_corrections_come_back_with_the_picture():
@@ -132,7 +138,7 @@ def test_the_most_that_can_be_counted_is_said():
 
 
 def test_the_command_line_says_the_same():
-    answer = dataclasses.replace(an_answer("my cells.png"), kept=Kept(0.5, 3, 20, True))
+    answer = dataclasses.replace(an_answer("my cells.png"), kept=Kept(0.5, 3.0, 20.0, True))
     line = (
         "airjax predict runs/a &#x27;my cells.png&#x27; --threshold 0.5 --min-size 3 --max-size 20"
     )

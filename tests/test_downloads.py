@@ -169,9 +169,6 @@ def test_where_nothing_was_found():
     assert "<table" not in views.table(nothing()) and "no object" in views.table(nothing())
     with pytest.raises(InputError, match="no object was found"):
         download(nothing(), "rois")
-    with pytest.warns(UserWarning, match="no object was found"):
-        state = SimpleNamespace(answer=SimpleNamespace(picture=nothing(), edits=()))
-        See.download(None, state, EventData(None, {"key": "rois"}))
     with zipfile.ZipFile(io.BytesIO(download(nothing(), EVERYTHING).content)) as archive:
         assert len(archive.namelist()) == len(OFFERS) - 1
     with pytest.raises(InputError, match="must be one of objects"):

@@ -6,6 +6,7 @@ and one that was added is never left out.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -138,9 +139,9 @@ class Answer:
             shapes += [region_of(*each, read.placement, grey) for each in pixels]
         return Picture(read.path.name, read.frame.page, read.placement.file, objects, shapes)
 
-    def with_box(self, box: Box) -> "Answer":
-        """Also an object in this box, in pixels of the upright picture; as much of the box as lies
-        in the picture, and at least one pixel.
+    def with_box(self, box: Sequence[int | float]) -> "Answer":
+        """Also an object in this box (x0, y0, x1, y1, from any corner), in pixels of the upright
+        picture; as much of the box as lies in the picture, and at least one pixel.
 
         Raises:
             InputError: if it lies outside, or there are too many corrections.
