@@ -15,7 +15,7 @@ from typing import Any
 from airjax.config import ModelConfig
 
 TUTORIAL = ModelConfig(
-    background="none", embed_channels=0, embed_net=(), encoder_net=(200,)
+    background="none", embed_channels=0, embed_net=(), encoder_net=(200,), likelihood_sd=0.3
 )  # its sizes
 REPORTED = ("airjax", "jax", "jaxlib", "numpyro", "numpy", "pyro-ppl", "torch")
 

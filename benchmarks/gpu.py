@@ -124,9 +124,10 @@ def main(args: Args) -> None:
     rows = steps(args, train.images, most)
     print(step_table(rows), flush=True)
     how = time_to_accuracy.Args(steps=args.train_steps, every=args.every)
-    checks, programs = time_to_accuracy.ours(how, 0, train, test)
+    record = time_to_accuracy.ours(how, 0, train, test)
+    checks = time_to_accuracy.checked("seed 0", record, train, test)
     print(time_to_accuracy.tables({"seed 0": checks}), flush=True)
-    read, air = {}, AIR.of(*programs)
+    read, air = {}, AIR.of(*record.kept[-1][1])
     many = np.resize(test.images, (args.images, *test.image_shape))
     for k in (1, 5):
         air.set_params(num_paths=k)

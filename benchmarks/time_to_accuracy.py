@@ -2,16 +2,16 @@
 
     python benchmarks/time_to_accuracy.py --out FOLDER
 
-Counts are checked every 250 steps on 10,000 of the training scenes, one sample of the guide each
-(the tutorial's measure), and on 10,000 held-out scenes (most probable count, K = 5 paths). The
-seconds are those of training: compilation is reported beside them, checks are left out. As in
-`airjax train`, a training that collapses is started again, and its seconds count. Pyro's run (the
-same model, `pyro_air.py`) ends at a time limit; the time that it would need is extrapolated from
-the steps of the tutorial's own curve, and marked so. Writes time_to_accuracy.json and .png.
+The weights are kept every 250 steps. When all trainings have ended, counts are checked with each of
+them on 10,000 of the training scenes, one sample of the guide each (the tutorial's measure), and on
+10,000 held-out scenes (most probable count, K = 5 paths). The seconds are those of training:
+compilation is reported beside them. As in `airjax train`, a training that collapses is started
+again, and its seconds count. Pyro's run (the same model, `pyro_air.py`) ends at a time limit; the
+time that it would need is extrapolated from the steps of the tutorial's own curve, and marked so.
+Writes time_to_accuracy.json and .png.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Args:
         seeds: seeds of our runs.
         steps: steps of our runs (default: airjax's).
         every: steps between two checks.
+        last: step of the last check; the end of the training unless given.
         pyro_seconds: of Pyro's training; 0 leaves it out.
         pyro_rates: learning rates of Pyro's training, of all networks and of the baselines; those
             of the tutorial's line unless given.
@@ -55,49 +56,57 @@ class Args:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     steps: int | None = None
     every: int = 250
+    last: int | None = None
     pyro_seconds: float = 300.0
     pyro_rates: tuple[float, float] = (1e-4, 0.1)
     out: Path = Path(".")
 
 
-class Checks(loop.Record):
-    """Checks the counts on the way. The seconds of trainings that collapsed count."""
+class Kept(loop.Record):
+    """Keeps the programs on the way. The seconds of trainings that collapsed count."""
 
-    def __init__(self, args: Args, seed: int, train: Dataset, test: Dataset):
+    def __init__(self, args: Args):
         super().__init__()
-        self.every, self.seed, self.data = args.every, seed, (train, test)
-        self.checks: list[Row] = []
+        self.args = args
+        self.kept: list[tuple[Row, tuple[Model, Guide]]] = []
         self.before = self.compiling = 0.0
 
     def add(self, trainer: Trainer, state: TrainState, row: Row) -> None:
         super().add(trainer, state, row)
         self.compiling += row.get("compile_seconds", 0.0)
-        if row["step"] % self.every == 0 or row["step"] == trainer.config.train.num_steps:
+        last = self.args.last or trainer.config.train.num_steps
+        if row["step"] <= last and (row["step"] % self.args.every == 0 or row["step"] == last):
             about = {"compile_seconds": self.compiling, "restarts": self.restarts}
             about["seconds"] = self.before + row["seconds"]
-            right = accuracies(trainer.programs(state), *self.data)
-            self.checks.append(row | about | right)
-            print(f"seed {self.seed}: {line(self.checks[-1])}", flush=True)
+            self.kept.append((row | about, trainer.programs(state)))
 
     def restart(self, why: str) -> None:
         self.before += self.rows[-1]["seconds"]
-        self.checks = []
+        self.kept = []
         super().restart(why)
 
 
-def ours(
-    args: Args, seed: int, train: Dataset, test: Dataset
-) -> tuple[list[Row], tuple[Model, Guide]]:
-    """The checks of one of our runs, and its programs at the end."""
+def ours(args: Args, seed: int, train: Dataset, test: Dataset) -> Kept:
+    """One of our trainings."""
     config = Config(
         TrainConfig(data="multi-mnist", seed=seed, steps=args.steps),
         progress=replace(ProgressConfig(), progress_every=args.every, save_every=10**9),
     )
     config, _ = resolved(config, train.images)
-    record = Checks(args, seed, train, test)
+    record = Kept(args)
     watched = {"test": test}
-    end = loop.train(config, train, watched, record, report=print, show_progress=False)
-    return record.checks, end.trainer.programs(end.state)
+    loop.train(config, train, watched, record, report=print, show_progress=False)
+    print(f"seed {seed}: {record.kept[-1][0]['seconds']:.1f} s of training", flush=True)
+    return record
+
+
+def checked(name: str, record: Kept, train: Dataset, test: Dataset) -> list[Row]:
+    """The counts that are right with the programs that were kept."""
+    rows = []
+    for row, programs in record.kept:
+        rows.append(row | accuracies(programs, train, test))
+        print(f"{name}: {line(rows[-1])}", flush=True)
+    return rows
 
 
 def accuracies(programs: tuple[Model, Guide], train: Dataset, test: Dataset) -> dict[str, float]:
@@ -192,15 +201,10 @@ def draw(runs: dict[str, list[Row]]) -> Figure:
 def main(args: Args) -> None:
     """Trains, prints, draws and writes."""
     train, test = data.load("multi-mnist", "train"), data.load("multi-mnist", "test")
-    runs: dict[str, list[Row]] = {}
-    others: dict[str, Callable[[], list[Row]]] = {
-        f"airjax, seed {seed}": lambda seed=seed: ours(args, seed, train, test)[0]
-        for seed in args.seeds
-    }
-    if args.pyro_seconds:
-        others["Pyro"] = lambda: pyros(args, train, test)
-    for name, run in others.items():
-        runs[name] = run()
+    records = {f"airjax, seed {seed}": ours(args, seed, train, test) for seed in args.seeds}
+    peer = {"Pyro": pyros(args, train, test)} if args.pyro_seconds else {}
+    print("all trainings have ended", flush=True)
+    runs = {name: checked(name, record, train, test) for name, record in records.items()} | peer
     print("\n" + tables(runs))
     if "Pyro" in runs:
         print("\n" + needed(runs["Pyro"]))
