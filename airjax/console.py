@@ -50,8 +50,8 @@ def decisions_table(decisions: Iterable[Decision]) -> Table:
 
 
 class Display:
-    """Shows how far something is: a bar on a terminal, a line that changes in a notebook, and
-    elsewhere a line a minute. A context manager.
+    """Shows how far something is: a bar on a terminal and in a notebook, elsewhere a line a
+    minute. A context manager.
 
     Args:
         what: is being done.
@@ -79,7 +79,7 @@ class Display:
     def show(self, done: int, line: str = "") -> None:
         """The number of units done, and a few words."""
         if console.is_jupyter:
-            self._show_in_cell(self._text(done, line))
+            self._show_in_cell(done, self._text(done, line))
         elif console.is_terminal:
             self.bar.update(self.task, completed=done, line=line)
         elif time.perf_counter() - self.reported >= MINUTE:
@@ -90,11 +90,13 @@ class Display:
         of_total = f"{done}" if self.total is None else f"{done}/{self.total}"
         return f"{self.what} {of_total}  {line}".rstrip()
 
-    def _show_in_cell(self, text: str) -> None:
-        """Rich's bar would need ipywidgets; every notebook has IPython's display."""
+    def _show_in_cell(self, done: int, text: str) -> None:
+        """Rich's bar would need ipywidgets; every notebook has IPython's display, and every browser
+        a bar."""
         from IPython import display
 
-        content = display.HTML(f"<pre>{html.escape(text)}</pre>")
+        bar = f'<progress value="{done}" max="{self.total}"></progress> ' if self.total else ""
+        content = display.HTML(f"<pre>{bar}{html.escape(text)}</pre>")
         if self.cell is None:
             self.cell = display.display(content, display_id=True)
         else:
@@ -144,6 +146,8 @@ class TrainingProgress:
 
     def __enter__(self) -> "TrainingProgress":
         self.display.__enter__()
+        if console.is_jupyter:
+            self.display.show(0, "compiling")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -142,7 +142,7 @@ def test_progress_is_shown_only_if_it_takes_a_while(monkeypatch, capsys):
     assert list(tracked([[1]], "reading", 1, len)) == [[1]] and capsys.readouterr().err == ""
 
 
-def test_a_notebook_has_one_line_that_changes(monkeypatch, capsys):
+def test_a_notebook_has_one_bar_that_moves(monkeypatch, capsys):
     from IPython import display
 
     shown = []
@@ -158,7 +158,10 @@ def test_a_notebook_has_one_line_that_changes(monkeypatch, capsys):
     with Display("reading", 9) as bar:
         bar.show(3)
         bar.show(9, "<b>")
-    assert shown == ["<pre>reading 3/9</pre>", "<pre>reading 9/9  &lt;b&gt;</pre>"]
+    assert shown == [
+        '<pre><progress value="3" max="9"></progress> reading 3/9</pre>',
+        '<pre><progress value="9" max="9"></progress> reading 9/9  &lt;b&gt;</pre>',
+    ]
     assert capsys.readouterr().out == ""
 
 

@@ -1,7 +1,6 @@
 """What was found in images: `Scenes` of N images, `Objects` of one; and their figures and
 tables."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, overload
@@ -204,9 +203,7 @@ class Scenes:
         return plots.over(some.images / 255, some.reconstructions, some.window_boxes, some.counts)
 
     def _repr_png_(self) -> bytes:
-        content = io.BytesIO()
-        self.draw().savefig(content, format="png", dpi=100)
-        return content.getvalue()
+        return plots.as_png(self.draw(), dpi=100)
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{n}: {(self.counts == n).sum()}" for n in np.unique(self.counts))
