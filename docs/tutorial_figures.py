@@ -1,5 +1,6 @@
 """The drawings of docs/tutorial.md whose code would interrupt its text."""
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def two_steps(
     """Figure 1: from the code to the image, a row for each step."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     panels = figure.subplots(2, 7, width_ratios=[0.5, 0.5, 0.8, 0.8, 1.2, 0.4, 1.2])
-    boxes = window_boxes(z_where, y.shape[1:])
+    boxes = window_boxes(z_where, (y.shape[1], y.shape[2]))
     for t, colour in enumerate(STEP_COLOURS[:2]):
         code, decode, window, place, placed, plus, total = panels[t]
         code.set_axis_off()
@@ -72,7 +73,7 @@ def placed_and_cut(
     panels = figure.subplots(2, len(places) + 1)
     show(panels[0, 0], window, "window")
     panels[1, 0].set_axis_off()
-    boxes = window_boxes(places, placed.shape[1:])
+    boxes = window_boxes(places, (placed.shape[1], placed.shape[2]))
     for i, place in enumerate(np.asarray(places), 1):
         show(panels[0, i], placed[i - 1], "({:.1f}, {:.1f}, {:.1f})".format(*place))
         outline(panels[0, i], boxes[i - 1], "red")
@@ -107,9 +108,9 @@ def guide_and_model(
     """
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     panels = figure.subplots(2, 9, width_ratios=[1.3, 0.5, 0.8, 0.65, 0.65, 0.65, 0.8, 0.5, 1.3])
-    x = to_unit(np.asarray(image))
+    x = to_unit(jnp.asarray(image))
     poses, y_att = reading.z_where[scene, :2], reading.windows[scene, :2]
-    x_att = image_to_window(poses, np.stack([x, x]), size)
+    x_att = image_to_window(poses, jnp.stack([x, x]), size)
     y = window_to_image(poses, y_att, image.shape)
     for t, colour in enumerate(STEP_COLOURS[:2]):
         seen, cuts, window, encodes, code, decodes, decoded, places, placed = panels[t]

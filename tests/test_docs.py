@@ -6,7 +6,6 @@ import re
 import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import airjax
@@ -127,19 +126,3 @@ def test_every_module_has_its_place_in_the_api():
 def test_versions_agree():
     assert f"\nversion: {airjax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"\n## {airjax.__version__}" in TEXTS["CHANGELOG.md"]
-
-
-@pytest.mark.slow
-def test_the_pipeline_of_codes_runs_and_sorts_objects():
-    """That of docs/experiments.md, with a training of two steps."""
-    code = re.search(r"^```python\n(.*?)^```", TEXTS["docs/experiments.md"], re.M | re.S)
-    assert code is not None and "steps=6000" in code[1]
-    random = np.random.default_rng(0)
-    scenes = random.integers(0, 256, (60, 28, 28)).astype(np.uint8)
-    names = {"scenes": scenes, "labelled": scenes, "sums": random.integers(0, 2, 60)}
-    exec(code[1].replace("steps=6000", "steps=2"), names)
-    assert names["classifier"].predict(scenes).shape == (60,)
-    objects = np.zeros((1, 3, 5))
-    objects[0, :2] = [[1, 2, -1, 0, 7], [1, 4, 1, 0, 8]]  # centres at 0.5 and -0.25
-    moved = names["from_left_to_right"](objects.reshape(1, -1)).reshape(3, 5)
-    assert moved[:, 4].tolist() == [8, 7, 0]
