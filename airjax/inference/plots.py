@@ -23,7 +23,7 @@ from airjax.programs.model import Model, geometric_like
 STEP_COLOURS = ("red", "lime", "deepskyblue", "orange", "magenta", "yellow", "cyan", "white")
 
 
-class Shown(Figure):
+class _Shown(Figure):
     """A figure that a notebook shows, also without ``%matplotlib inline``: matplotlib's own is
     shown only where pyplot has been imported."""
 
@@ -38,7 +38,7 @@ def curves(rows: Sequence[dict[str, Any]], stacked: bool = False) -> Figure:
         rows: of a run's ``metrics.jsonl``.
         stacked: one above the other, for narrow screens.
     """
-    figure = Shown(figsize=(4.5, 6.4) if stacked else (9, 3.2), layout="constrained")
+    figure = _Shown(figsize=(4.5, 6.4) if stacked else (9, 3.2), layout="constrained")
     left, right = figure.subplots(*((2, 1) if stacked else (1, 2)))
     for axes, keys, title in (
         (left, {"elbo": "training", "test_elbo": "held out"}, "ELBO (nats an image)"),
@@ -110,7 +110,7 @@ def agreement(
 ) -> Figure:
     """Two counts of the same pictures: one against the other, and their difference against their
     mean with the limits of agreement (Bland and Altman, 1986)."""
-    figure = Shown(figsize=(9, 4), layout="constrained")
+    figure = _Shown(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     top = 1.05 * max(found.max(), by_hand.max(), 1)
     left.plot([0, top], [0, top], color="grey", lw=1)
@@ -206,7 +206,7 @@ def as_png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def _strip(columns: int, rows: int) -> Figure:
-    return Shown(figsize=(1.0 * columns + 0.3, 1.05 * rows), layout="constrained")
+    return _Shown(figsize=(1.0 * columns + 0.3, 1.05 * rows), layout="constrained")
 
 
 def _image(axes: Axes, pixels: Float[np.ndarray, "H W *C"]) -> None:
