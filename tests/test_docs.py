@@ -71,6 +71,12 @@ def test_files_exist(page):
         assert (ROOT / path).is_file(), path
 
 
+@pytest.mark.parametrize("page", TEXTS)
+def test_no_sentence_is_a_comment(page):
+    """In MyST, a line that begins with % is not shown."""
+    assert re.findall(r"^\s*%(?!matplotlib|config).*", TEXTS[page], re.MULTILINE) == []
+
+
 @pytest.mark.parametrize(("page", "line"), LINES)
 def test_command_lines_parse(page, line, tmp_path, monkeypatch):
     """By the command line's own parser; what they ask for is not done."""
