@@ -4,6 +4,7 @@ import contextlib
 import html
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +20,8 @@ PATIENCE = 2.0  # seconds before progress is shown
 _Part = TypeVar("_Part")
 
 console = Console(highlight=False, markup=False, emoji=False)  # names are shown as they are
+# NumPyro imports tqdm, which asks in notebooks for widgets that no bar here needs
+warnings.filterwarnings("ignore", "IProgress not found")
 
 
 def report(line: str, to_stderr: bool = False) -> None:
