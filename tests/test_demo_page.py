@@ -11,7 +11,7 @@ import pytest
 import roifile
 import shapely
 import tifffile
-from browser import SLOW, after, needs_chromium, stroke, sync_api
+from browser import SLOW, Finger, after, needs_chromium, stroke, sync_api
 from PIL import Image
 
 from airjax.cli.main import main
@@ -56,6 +56,16 @@ def test_what_is_drawn_is_read(page):
     drawn = page.locator("#seen .air-seen").inner_html()
     assert after(page, lambda: page.click("[data-do=undo]")) != drawn
     after(page, lambda: page.click("[data-do=clear]"))
+
+
+def test_where_as_many_are_found_as_can_be_counted_it_is_said(page):
+    for x in (0.36, 0.47, 0.58):  # only together they are bright enough for three
+        after(page, lambda x=x: stroke(page, (x, 0.35), (x, 0.6)))
+    sync_api.expect(page.locator(".air-count")).to_have_attribute("data-count", "3")
+    assert "3 is the most that this run can count: there may be more" in page.inner_text("#answer")
+    after(page, lambda: page.click("[data-do=clear]"))
+    after(page, lambda: stroke(page, (0.2, 0.2), (0.3, 0.7)))
+    assert "the most" not in page.inner_text("#answer")
 
 
 def test_an_upload_is_read_as_in_python_and_not_kept(page, server, run, tmp_path):
@@ -192,6 +202,21 @@ def test_a_broken_upload_is_reported(page, tmp_path):
     page.wait_for_selector(".air-message", state="hidden")
 
 
+def test_a_picture_unlike_the_training_is_said_to_be(page, tmp_path):
+    image = np.zeros((20, 26), np.uint8)
+    image[3:9, 4:7] = 255
+    Image.fromarray(image).save(tmp_path / "usual.png")
+    image[1:-1, 1:-1] = 255
+    Image.fromarray(image).save(tmp_path / "bright.png")
+    upload, message = page.locator("input[type=file]"), page.locator("#message .air-message")
+    upload.set_input_files(tmp_path / "bright.png")
+    expected = "This looks unlike what the model was trained on: the objects leave"
+    sync_api.expect(message).to_contain_text(expected)
+    upload.set_input_files(tmp_path / "usual.png")
+    sync_api.expect(page.locator("#command code")).to_contain_text("usual.png")
+    sync_api.expect(message).to_have_count(0)
+
+
 def test_too_large_an_upload_is_reported(page, tmp_path):
     (tmp_path / "large.png").write_bytes(bytes(11 * 2**20))
     page.locator("input[type=file]").set_input_files(tmp_path / "large.png")
@@ -257,4 +282,23 @@ def test_a_phone_shows_all_of_it(browser, server):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_selector(content)
         page.wait_for_function("document.documentElement.scrollWidth <= 390")
+    page.close()
+
+
+def test_on_a_phone_the_answer_is_seen_while_a_finger_draws(browser, server):
+    page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.set_default_timeout(1000 * SLOW)
+    page.goto(server[0])
+    page.wait_for_selector(".air-count")
+    finger = Finger(page)
+    scrolled = page.evaluate("scrollY")
+    finger.touch((0.2, 0.2), (0.25, 0.4), (0.3, 0.7))
+    canvas, answer = (page.locator(s).bounding_box() for s in (".air-canvas canvas", "#answer"))
+    assert canvas["y"] >= 0 and canvas["y"] + canvas["height"] <= answer["y"]
+    assert answer["y"] + answer["height"] <= 844 and page.is_visible(".air-mini svg")
+    assert page.evaluate("scrollY") == scrolled  # the finger draws, and does not scroll
+    finger.lift()
+    sync_api.expect(page.locator("#table h3")).to_contain_text("drawing: ")
+    page.get_by_role("tab", name="Dream").tap()
+    sync_api.expect(page.locator("#answer")).to_be_hidden()
     page.close()

@@ -41,6 +41,7 @@ def test_whole_pictures_leave_less():
     assert "1.5 times" in in_crops.unlike(Explained(0.06, 0.9), 9)
     assert not in_crops.unlike(Explained(0.03, 0.9), 9) + UNKNOWN.unlike(Explained(9.0, 0.0), 9)
     assert not USUAL.unlike(None, 9)
+    assert not Usual(Explained(0.04, None), in_crops=False).unlike(Explained(0.05, -0.1), 9)
 
 
 def test_how_well_objects_explain_images(tiny):

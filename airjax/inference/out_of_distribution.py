@@ -67,10 +67,12 @@ class Usual(NamedTuple):
         if this.residual > most * usual.residual:
             times = this.residual / usual.residual
             return f"the objects leave {times:.1f} times the residual of held-out images"
-        if number and this.share is not None and this.share < LITTLE * (usual.share or 0.0):
+        if not number or this.share is None or usual.share is None:
+            return ""
+        if this.share < LITTLE * usual.share:
             return (
                 f"the objects explain {100 * this.share:.0f} % of it, "
-                f"of held-out images {100 * (usual.share or 0.0):.0f} %"
+                f"of held-out images {100 * usual.share:.0f} %"
             )
         return ""
 
