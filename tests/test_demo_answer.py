@@ -100,6 +100,21 @@ def test_corrections_come_back_with_the_picture():
     assert not back.edited(back.answer.undone()).corrected
 
 
+def test_corrections_belong_to_the_run_that_found_the_objects():
+    first = PageState(an_answer(), 5, run="a").keeping(Kept(threshold=0.1))
+    first = first.edited(first.answer.without(2))
+    second = first.turned_to("b", an_answer())
+    assert counted(second.answer) == 3 and second.kept == Kept(threshold=0.1)
+    assert second.left["a"] is first.answer.subject
+    (truth,) = second.truth()  # not as it is shown: the correction stays
+    assert truth.objects.number == 2
+    both = second.edited(second.answer.without(0).without(1))
+    assert [each.objects.number for each in both.truth()] == [1]
+    back = both.turned_to("a", an_answer())
+    assert back.answer.numbers == [0, 1]
+    assert [each.objects.number for each in back.truth()] == [2]
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_boxes_by_hand_are_stored_as_the_file_is(orientation):
     """A box by hand where an object was found has the same place in tables and masks."""
@@ -126,7 +141,7 @@ def test_boxes_that_cannot_be():
             answer.without(number)
     state = PageState(answer, 5)
     see = See.__new__(See)
-    see.exhibit = SimpleNamespace(run=SimpleNamespace(path="runs/a"))
+    see.run = state.run
     with pytest.warns(UserWarning, match="must be one in the picture"):
         same, *_ = see.edit(state, EventData(None, {"action": "remove", "number": 7}))
     assert same.answer.edits == ()

@@ -1,4 +1,4 @@
-"""Corrections by hand, zoom, the choice of a run, and a phone, on the page in a real browser."""
+"""Corrections by hand, zoom and the choice of a run, on the page in a real browser."""
 
 import csv
 import shutil
@@ -17,13 +17,18 @@ browser, page, run, server = shared.browser, shared.page, shared.run, shared.ser
 @pytest.fixture
 def two(page, tmp_path):
     """The page with a picture in which two objects are found."""
-    image = np.zeros((20, 26), np.uint8)
-    image[3:9, 4:7] = image[10:18, 15:22] = 255
-    Image.fromarray(image).save(tmp_path / "two.png")
-    page.locator("input[type=file]").set_input_files(tmp_path / "two.png")
-    sync_api.expect(page.locator("#command code")).to_contain_text("two.png")
+    upload_two(page, tmp_path)
     sync_api.expect(count(page)).to_have_attribute("data-count", "2")
     return page
+
+
+def upload_two(page, folder):
+    """Uploads a picture in which two objects are found."""
+    image = np.zeros((20, 26), np.uint8)
+    image[3:9, 4:7] = image[10:18, 15:22] = 255
+    Image.fromarray(image).save(folder / "two.png")
+    page.locator("input[type=file]").set_input_files(folder / "two.png")
+    sync_api.expect(page.locator("#command code")).to_contain_text("two.png")
 
 
 def count(page):
@@ -100,23 +105,9 @@ def test_the_slider_is_dragged(two):
     sync_api.expect(two.locator("#command code")).to_contain_text("--min-size")
 
 
-def test_on_a_phone_the_answer_is_seen_while_drawing(browser, server):
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.set_default_timeout(1000 * SLOW)
-    page.goto(server[0])
-    page.wait_for_selector(".air-count")
-    before = page.inner_text("#table")
-    stroke(page, (0.2, 0.2), (0.3, 0.7))
-    page.wait_for_function("b => document.querySelector('#table').innerText !== b", arg=before)
-    canvas, answer = (page.locator(s).bounding_box() for s in (".air-canvas canvas", "#answer"))
-    assert canvas["y"] >= 0 and canvas["y"] + canvas["height"] <= answer["y"]
-    assert answer["y"] + answer["height"] <= 844 and page.is_visible(".air-mini svg")
-    page.get_by_role("tab", name="Dream").click()
-    sync_api.expect(page.locator("#answer")).to_be_hidden()
-    page.close()
-
-
-def test_a_run_is_chosen(browser, run, tmp_path):
+@pytest.fixture
+def two_runs(browser, run, tmp_path):
+    """The page of two runs, called first and second."""
     for name in ("first", "second"):
         shutil.copytree(run.path, tmp_path / "runs" / name)
     command = [sys.executable, "-m", "airjax", "demo", str(tmp_path / "runs")]
@@ -124,20 +115,53 @@ def test_a_run_is_chosen(browser, run, tmp_path):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(1000 * SLOW)
     page.goto(address)
-    title, expect = page.locator(".air-header p"), sync_api.expect
     page.wait_for_selector(".air-count")
-    shown = "second" if "second" in title.inner_text() else "first"
-    other = {"first": "second", "second": "first"}[shown]
-    page.click("#run input")
-    page.get_by_role("option", name=other).click()
-    expect(title).to_contain_text(other)
-    page.wait_for_selector(".air-count")
-    before = page.inner_text("#table")
-    stroke(page, (0.2, 0.2), (0.3, 0.7))
-    page.wait_for_function("b => document.querySelector('#table').innerText !== b", arg=before)
-    expect(page.locator("#paths input[type=number]")).to_be_enabled()
+    yield page
     page.close()
     process.terminate()
     assert process.wait(timeout=SLOW) == 0
     process.stdout.close()
     assert "Traceback" not in (tmp_path / "message.txt").read_text()
+
+
+def choose(page, name):
+    """Another run, as a user chooses it."""
+    page.click("#run input")
+    page.get_by_role("option", name=name).click()
+    sync_api.expect(page.locator(".air-header p")).to_contain_text(name)
+    page.wait_for_selector(".air-count")
+
+
+def test_a_run_is_chosen_and_corrections_are_kept(two_runs, tmp_path):
+    page, expect = two_runs, sync_api.expect
+    shown = page.locator(".air-header p").inner_text()
+    one, other = ("second", "first") if "second" in shown else ("first", "second")
+    upload_two(page, tmp_path)
+    page.click("[data-do=correct]")
+    drag(page, (1, 1), (3, 4))
+    corrected = "corrected by hand: 1 added, 0 removed"
+    expect(page.locator("#answer")).to_contain_text(corrected)
+    page.locator("#threshold input[type=number]").fill("0.01")
+    page.locator("#threshold input[type=number]").press("Enter")
+    expect(page.locator("#command code")).to_contain_text("--threshold 0.01")
+
+    choose(page, other)
+    expect(page.locator("#answer")).not_to_contain_text("corrected")
+    before = page.inner_text("#table")
+    stroke(page, (0.2, 0.2), (0.3, 0.7))
+    page.wait_for_function("b => document.querySelector('#table').innerText !== b", arg=before)
+    expect(page.locator("#paths input[type=number]")).to_be_enabled()
+    with page.expect_download() as download:
+        page.click("#downloads [data-key=truth]")
+    download.value.save_as(tmp_path / "truth.csv")
+    with open(tmp_path / "truth.csv", newline="") as file:
+        assert sum(row["file"] == "two.png" for row in csv.DictReader(file)) == 3
+    upload_two(page, tmp_path)  # the other run found other objects
+    expect(page.locator("#answer")).not_to_contain_text("corrected")
+
+    choose(page, one)
+    expect(page.locator("#table h3")).to_contain_text("two.png: 3 objects corrected by hand")
+    expect(page.locator("#answer")).to_contain_text(corrected)
+    expect(page.locator("#threshold input[type=number]")).to_have_value("0.01")
+    page.click("#viewer [data-do=undo]")
+    expect(page.locator("#answer")).not_to_contain_text("corrected")

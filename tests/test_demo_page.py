@@ -299,6 +299,6 @@ def test_on_a_phone_the_answer_is_seen_while_a_finger_draws(browser, server):
     assert page.evaluate("scrollY") == scrolled  # the finger draws, and does not scroll
     finger.lift()
     sync_api.expect(page.locator("#table h3")).to_contain_text("drawing: ")
-    page.get_by_role("tab", name="Dream").tap()
+    page.get_by_role("tab", name="Dream").click()
     sync_api.expect(page.locator("#answer")).to_be_hidden()
     page.close()

@@ -24,7 +24,10 @@ from airjax.errors import InputError
 from airjax.prediction.predictor import Kept
 
 PATHS = 10  # K at first
-PARTS, MESSAGE = 10, 6  # of the page that a picture changes; which of them is the message
+CHANGED = 5  # parts of the page that sliders and corrections change
+PARTS, MESSAGE = 10, 6  # that a picture changes; which of them is the message
+# one after the other: each event begins with the state that the last one left
+ORDERED: dict[str, Any] = {"concurrency_id": "state", "concurrency_limit": 1}
 EMPTY = """() => {
     document.querySelectorAll("input[type=file]").forEach((input) => { input.value = ""; });
     return [];
@@ -42,12 +45,19 @@ class See:
     ``build``'s parts: of all of them where a picture is read, otherwise of ``changed``."""
 
     def __init__(self, exhibit: Exhibit):
-        self.exhibit = exhibit
+        self.exhibit, self.run = exhibit, str(exhibit.run.path)
         self.random = np.random.default_rng()
 
     def first(self) -> PageState:
         """The state when the page is opened."""
-        return PageState(self.exhibit.found(self.exhibit.first, PATHS), PATHS)
+        return PageState(self.exhibit.found(self.exhibit.first, PATHS), PATHS, run=self.run)
+
+    def turned(self, state: PageState) -> PageState:
+        """The state when this run is chosen: with the picture that it showed last."""
+        if state.run == self.run:
+            return state
+        subject = state.left.get(self.run, self.exhibit.first)
+        return state.turned_to(self.run, self.exhibit.found(subject, state.num_paths))
 
     def draw(self, state: PageState, strokes: str, fit: bool, num_paths: int) -> tuple[Any, ...]:
         """Strokes as JSON, and whether they are scaled."""
@@ -105,9 +115,10 @@ class See:
 
     def shown(self, state: PageState, subject: Subject, num_paths: int) -> tuple[Any, ...]:
         """A picture, and what is found in it."""
+        if state.run != self.run:  # another one was chosen meanwhile
+            return (gr.skip(),) * PARTS
         state = state.showing(self.exhibit.found(subject, int(num_paths)), int(num_paths))
-        answer, lines = state.answer, [subject.note, *state.answer.doubts]
-        text = "".join(views.message(line) for line in lines if line)
+        answer, text = state.answer, messages(state.answer)
         most = gr.Slider(maximum=largest(answer), value=min(state.kept.max_size, largest(answer)))
         least = gr.Slider(maximum=largest(answer))
         state, viewed, *rest = self.changed(state)
@@ -118,8 +129,8 @@ class See:
 
     def changed(self, state: PageState) -> tuple[Any, ...]:
         """The state, the boxes, the answer, the command, the table."""
-        answer, run = state.answer, str(self.exhibit.run.path)
-        command = views.command(answer, run, state.num_paths)
+        answer = state.answer
+        command = views.command(answer, self.run, state.num_paths)
         return (
             state,
             boxes(answer),
@@ -137,6 +148,8 @@ class See:
 
     def edit(self, state: PageState, event: gr.EventData) -> tuple[Any, ...]:
         """A correction by hand."""
+        if state.run != self.run:  # another one was chosen meanwhile
+            return (gr.skip(),) * CHANGED
         answer = state.answer
         try:
             if event.action == "add":
@@ -179,25 +192,37 @@ def largest(answer: Answer) -> int:
     )
 
 
-def build(exhibit: Exhibit) -> None:
-    """Adds the tab's components and events."""
-    see = See(exhibit)
-    state = gr.State(first := see.first())
+def messages(answer: Answer) -> str:
+    """What the user should know of a picture."""
+    lines = [answer.subject.note, *answer.doubts]
+    return "".join(views.message(line) for line in lines if line)
+
+
+def build(see: See, state: gr.State, now: PageState) -> None:
+    """Adds the tab's components and events.
+
+    Args:
+        see: of the run.
+        state: what is kept of a user.
+        now: its value.
+    """
+    exhibit, (_, _, told, line, found) = see.exhibit, see.changed(now)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             gr.HTML(views.note(_help(exhibit)), js_on_load=_script("drop.js"))
             strokes, fit, take, upload, examples = _sources(exhibit)
         with gr.Column(scale=3, min_width=300):
-            message = gr.HTML("", visible=False, elem_id="message")
-            answer = gr.HTML(views.answer(first.answer), elem_id="answer")
-            picture = viewer(first.answer)
-            sliders = _sliders(first.answer)
-            command = gr.HTML("", elem_id="command")
-    read = gr.HTML(first.answer.html, elem_id="seen")
+            text = messages(now.answer)
+            message = gr.HTML(text, visible=bool(text), elem_id="message")
+            answer = gr.HTML(told, elem_id="answer")
+            picture = viewer(now.answer)
+            sliders = _sliders(now.answer)
+            command = gr.HTML(line, elem_id="command")
+    read = gr.HTML(now.answer.html, elem_id="seen")
     paths = gr.Slider(
-        1, MOST_PATHS, PATHS, step=1, label="K, samples of the guide", elem_id="paths",
+        1, MOST_PATHS, now.num_paths, step=1, label="K, samples of the guide", elem_id="paths",
         info="The posterior over the number of objects is averaged over them.",
-        visible=first.answer.limit is not None, interactive=True,
+        visible=now.answer.limit is not None, interactive=True,
     )  # fmt: skip
     labels = {EVERYTHING: "Everything (zip)"} | {key: o.label for key, o in OFFERS.items()}
     labels[TRUTH] = "Truth for airjax check (CSV)"
@@ -205,13 +230,11 @@ def build(exhibit: Exhibit) -> None:
         "", html_template=views.downloads(labels), js_on_load=_script("downloads.js"),
         elem_id="downloads",
     )  # fmt: skip
-    table = gr.HTML(views.table(first.answer.picture), elem_id="table")
+    table = gr.HTML(found, elem_id="table")
     changed = [state, picture, answer, command, table]
     parts = [*changed, read, message, *sliders[1:3], paths]
-    # one after the other: each begins with the state that the last one left
-    ordered: dict[str, Any] = {"concurrency_id": "state", "concurrency_limit": 1}
-    waiting: dict[str, Any] = {"show_progress_on": [answer, picture], **ordered}
-    quiet: dict[str, Any] = {"show_progress": "hidden", **ordered}
+    waiting: dict[str, Any] = {"show_progress_on": [answer, picture], **ORDERED}
+    quiet: dict[str, Any] = {"show_progress": "hidden", **ORDERED}
     newest: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
     strokes.submit(see.draw, [state, strokes, fit, paths], parts, **newest)
     fit.input(see.rescale, [state, strokes, fit, paths], parts, **newest)
@@ -257,21 +280,25 @@ def _other_sources(exhibit: Exhibit) -> tuple[Any, ...]:
 
 def _sliders(answer: Answer) -> list[Any]:
     """Which objects are left, as by the flags of ``airjax predict``."""
-    most, sizes = largest(answer), {"step": 1, "interactive": True}
+    most, kept, sizes = largest(answer), answer.kept, {"step": 1, "interactive": True}
     with gr.Group(elem_id="sliders"):
         threshold = gr.Slider(
-            0, 1, 0, step=0.01, interactive=True, label="Least score", elem_id="threshold"
-        )
+            0, 1, kept.threshold, step=0.01, interactive=True, label="Least score",
+            elem_id="threshold",
+        )  # fmt: skip
         with gr.Row():
             low = gr.Slider(
-                0, most, 0, **sizes, label="Smallest object (pixels)", elem_id="min-size"
-            )
+                0, most, kept.min_size, **sizes, label="Smallest object (pixels)",
+                elem_id="min-size",
+            )  # fmt: skip
             high = gr.Slider(
-                0, most, most, **sizes, label="Largest object (pixels)", elem_id="max-size"
-            )
+                0, most, min(kept.max_size, most), **sizes, label="Largest object (pixels)",
+                elem_id="max-size",
+            )  # fmt: skip
         edges = gr.Checkbox(
-            False, label="Leave out objects at the border", interactive=True, elem_id="no-edges"
-        )
+            kept.exclude_edges, label="Leave out objects at the border", interactive=True,
+            elem_id="no-edges",
+        )  # fmt: skip
     return [threshold, low, high, edges]
 
 
