@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -13,23 +14,41 @@ from test_files import SMALL
 import airjax
 
 ROOT = Path(airjax.__file__).parent.parent
+PARTS = ("airjax", "benchmarks", "docs", "tests")
 pytestmark = pytest.mark.slow  # builds
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A folder with what the wheel installs, without its dependencies."""
-    folder = tmp_path_factory.mktemp("wheel")
+def built(tmp_path_factory):
+    """A folder with the sdist, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("dist")
     source = folder / "source"  # building leaves files there
-    shutil.copytree(ROOT / "airjax", source / "airjax", ignore=lambda *_: ["__pycache__"])
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-m", "pip", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, source], check=True)
-    (wheel,) = folder.glob("*.whl")
+    for part in PARTS:
+        shutil.copytree(ROOT / part, source / part, ignore=lambda *_: ["__pycache__", "_build"])
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, source)
+    subprocess.run([sys.executable, "-m", "build", "-o", folder, source], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(built):
+    """A folder with what the wheel installs, without its dependencies."""
+    (wheel,) = built.glob("*.whl")
     assert wheel.name.startswith(f"airjax-{airjax.__version__}-")
-    zipfile.ZipFile(wheel).extractall(folder / "site")
-    return folder / "site"
+    zipfile.ZipFile(wheel).extractall(built / "site")
+    return built / "site"
+
+
+def test_the_sdist_has_every_file_of_the_repository(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    parts = [path for part in PARTS for path in (ROOT / part).rglob("*.*")]
+    for path in [*ROOT.glob("*.*"), *parts]:
+        if path.is_file() and not {"__pycache__", "_build"} & set(path.parts):
+            assert str(path.relative_to(ROOT)) in names or path.name.startswith("."), path
 
 
 def test_the_wheel_has_every_file_of_the_package(installed):
