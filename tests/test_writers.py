@@ -174,6 +174,19 @@ def test_regions_of_a_turned_and_scaled_picture(monkeypatch):
     assert region.centre == pytest.approx((30, 40), abs=0.5)  # x is the row, y from the right
 
 
+def test_an_outline_is_at_half_of_the_mean_of_what_is_visible(monkeypatch):
+    """A cone of height 1 is visible up to 0.9 of its radius, and has the mean 0.4 there."""
+    rows, columns = np.mgrid[:41, :41] - 20
+    cone = np.maximum(1 - np.hypot(rows, columns) / 20.5, 0).astype(np.float32)
+    monkeypatch.setattr(
+        "airjax.inference.regions._decoded", lambda _, z: np.repeat(cone[None], len(z), axis=0)
+    )
+    boxes, nothing = np.float32([[10, 10, 51, 51]]), np.zeros((1, 2), np.float32)
+    objects = Objects(boxes, boxes, np.ones(1), nothing, nothing, np.float32([0, 1]))
+    (region,) = regions(untrained(TINY, 0)[0], objects, Placement((60, 60)), np.ones((60, 60)))
+    assert region.area == pytest.approx(np.pi * (0.8 * 20.5) ** 2, rel=0.03)
+
+
 def test_results_have_a_place_by_default(result, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     result(out="first")

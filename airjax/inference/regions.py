@@ -17,7 +17,9 @@ from airjax.precision import in_32_bits
 from airjax.programs.model import Model
 from airjax.programs.networks import Decoder
 
-HALF = 0.5  # of an object's peak: where its outline is
+# of the mean of an object's visible pixels: where its outline is. Not of its peak: few pixels of a
+# blurred object are near it, and outlines would hold little more than half of a nucleus
+HALF = 0.5
 
 
 class Region(NamedTuple):
@@ -55,7 +57,8 @@ class Region(NamedTuple):
 def regions(
     model: Model, objects: Objects, placement: Placement, values: Float[np.ndarray, "H W *C"]
 ) -> list[Region]:
-    """The region of each object: the pixels of its decoded window above half of its peak.
+    """The region of each object: the pixels of its decoded window above half of the mean of those
+    that are visible.
 
     Args:
         model: whose decoder draws the objects.
@@ -132,7 +135,8 @@ def _decoded(decoder: Decoder, z_what: Float[Array, "n Z"]) -> Float[Array, "n w
 def _pixels(
     window: Float[np.ndarray, "w w"], box: Float[np.ndarray, "4"], shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels that a window covers with more than half of its peak."""
+    """Rows and columns of the pixels that a window covers with more than half of the mean of its
+    visible pixels."""
     low = np.floor(box[:2]).astype(int).clip(0)
     high = np.minimum(np.ceil(box[2:]).astype(int), shape[1::-1])
     if (high <= low).any() or window.max() <= VISIBLE:
@@ -143,7 +147,7 @@ def _pixels(
         for a, b, start, side in zip(low, high, box[:2], sides, strict=True)
     )
     drawn = ndimage.map_coordinates(window, np.meshgrid(y, x, indexing="ij"), order=1)
-    rows, columns = np.nonzero(drawn > HALF * window.max())
+    rows, columns = np.nonzero(drawn > HALF * window[window > VISIBLE].mean())
     return rows + low[1], columns + low[0]
 
 
