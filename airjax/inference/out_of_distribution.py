@@ -4,7 +4,9 @@ unexplained, beside what they left at the end of the training.
 Two measures, since neither is enough. The reader of whole pictures searches until nothing is left
 that is worth an object, so a photograph may be explained by hundreds of cells, but not precisely:
 its residual is large. Few and faint objects leave a small residual even if none of them is drawn
-well: the share that they explain is small.
+well: the share that they explain is small. The thresholds were set with two runs and checked with
+four others: of 300 held-out images none is called unlike, of 240 real pictures of other kinds 205
+are, of 100 of noise all (docs/demo.md has the shares of each pair).
 """
 
 from typing import Any, NamedTuple
