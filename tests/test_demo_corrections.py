@@ -105,10 +105,13 @@ def test_the_slider_is_dragged(two):
     sync_api.expect(two.locator("#command code")).to_contain_text("--min-size")
 
 
+RUNS = ("first", "second", "third")
+
+
 @pytest.fixture
-def two_runs(browser, run, tmp_path):
-    """The page of two runs, called first and second."""
-    for name in ("first", "second"):
+def several_runs(browser, run, tmp_path):
+    """The page of several runs."""
+    for name in RUNS:
         shutil.copytree(run.path, tmp_path / "runs" / name)
     command = [sys.executable, "-m", "airjax", "demo", str(tmp_path / "runs")]
     process, address = start(command, tmp_path / "message.txt", None)
@@ -132,10 +135,11 @@ def choose(page, name):
     page.wait_for_selector(".air-count")
 
 
-def test_a_run_is_chosen_and_corrections_are_kept(two_runs, tmp_path):
-    page, expect = two_runs, sync_api.expect
+def test_a_run_is_chosen_and_corrections_are_kept(several_runs, tmp_path):
+    page, expect = several_runs, sync_api.expect
     shown = page.locator(".air-header p").inner_text()
-    one, other = ("second", "first") if "second" in shown else ("first", "second")
+    one, other, broken = sorted(RUNS, key=lambda name: name not in shown)
+    (tmp_path / "runs" / broken / "model/weights.safetensors").unlink()
     upload_two(page, tmp_path)
     page.click("[data-do=correct]")
     drag(page, (1, 1), (3, 4))
@@ -158,6 +162,10 @@ def test_a_run_is_chosen_and_corrections_are_kept(two_runs, tmp_path):
         assert sum(row["file"] == "two.png" for row in csv.DictReader(file)) == 3
     upload_two(page, tmp_path)  # the other run found other objects
     expect(page.locator("#answer")).not_to_contain_text("corrected")
+
+    page.click("#run input")
+    page.get_by_role("option", name=broken).click()
+    expect(page.locator(".air-message")).to_contain_text("weights.safetensors")
 
     choose(page, one)
     expect(page.locator("#table h3")).to_contain_text("two.png: 3 objects corrected by hand")
