@@ -206,7 +206,7 @@ def build(see: See, state: gr.State, now: PageState) -> None:
         state: what is kept of a user.
         now: its value.
     """
-    exhibit, (_, _, told, line, found) = see.exhibit, see.changed(now)
+    exhibit, (_, _, number, line, found) = see.exhibit, see.changed(now)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             gr.HTML(views.note(_help(exhibit)), js_on_load=_script("drop.js"))
@@ -214,7 +214,7 @@ def build(see: See, state: gr.State, now: PageState) -> None:
         with gr.Column(scale=3, min_width=300):
             text = messages(now.answer)
             message = gr.HTML(text, visible=bool(text), elem_id="message")
-            answer = gr.HTML(told, elem_id="answer")
+            answer = gr.HTML(number, elem_id="answer")
             picture = viewer(now.answer)
             sliders = _sliders(now.answer)
             command = gr.HTML(line, elem_id="command")
