@@ -54,8 +54,8 @@ from airjax.data import DATASETS
         ("data digits x.npz --overlap maybe", "--overlap"),
         (
             "fly",
-            "the command must be one of train, evaluate, predict, check, plot, runs, demo, sample, "
-            "data, import-pyro, completion, got fly",
+            "the command must be one of train, evaluate, predict, track, check, plot, runs, demo, "
+            "sample, data, import-pyro, completion, got fly",
         ),
         ("train --seeds 0", "--seeds must be at least 1, got 0"),
         ("train --restarts -1", "--restarts must be at least 0, got -1"),

@@ -11,8 +11,8 @@ ORDER = [
     "errors", "checks", "picture_config", "config", "config_file", "storage", "interrupt",
     "console", "precision",
     "trace_cache", "own_background", "background", "object_size", "detail", "data", "programs",
-    "inference", "training", "three_d", "air", "interop", "prediction", "demo", "cli", "napari",
-    "__main__",
+    "inference", "training", "three_d", "air", "interop", "prediction", "tracking", "demo", "cli",
+    "napari", "__main__",
 ]  # fmt: skip
 
 

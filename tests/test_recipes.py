@@ -9,6 +9,7 @@ import pytest
 from airjax.data import DATASETS, painted
 from airjax.data.composer import Pool, compose
 from airjax.data.dataset import as_npz, load_dataset
+from airjax.data.moving import FRAMES, reflected
 from airjax.data.recipes import SPRITES
 from airjax.errors import InputError
 
@@ -160,3 +161,68 @@ def test_settings_that_painted_scenes_do_not_have(settings, message, monkeypatch
 def test_boxes_cannot_share_pixels_under_another_rule():
     with pytest.raises(InputError, match="shared must be at least 0, and 0 unless overlap is lim"):
         replace(DATASETS["multi-mnist"].scenes, shared=3)
+
+
+def test_digits_move_with_constant_speed_and_turn_at_the_border():
+    data, _ = made("moving-mnist", 40 * FRAMES)
+    assert data.images.shape == (40 * FRAMES, 50, 50) and set(data.counts) == {0, 1, 2}
+    np.testing.assert_array_equal(data.sequences, np.repeat(np.arange(40), FRAMES))
+    angles, turns, steps = [], 0, 0
+    for first in range(0, len(data), FRAMES):
+        counts = data.counts[first : first + FRAMES]
+        assert (counts == counts[0]).all()
+        for j in range(counts[0]):
+            boxes = data.boxes[first : first + FRAMES, j]
+            assert len(set(data.labels[first : first + FRAMES, j])) == 1
+            side = boxes[0, 2] - boxes[0, 0]  # squares fill their boxes
+            assert (boxes[:, 2:] - boxes[:, :2] == side).all()
+            moved = np.diff(boxes[:, :2], axis=0)
+            # x and y each have a constant speed but where they turn, within the rounding of places
+            speeds = np.abs(moved)
+            usual = np.median(speeds, axis=0)
+            turns += (speeds < usual - 1).sum()
+            assert (speeds <= usual + 1).all()
+            assert np.hypot(*usual) == pytest.approx(0.1 * (50 - side), abs=1)
+            angles.append(np.arctan2(*moved[0]))
+            steps += moved.size
+    assert 0.02 < turns / steps < 0.2
+    quarters = np.histogram(angles, 4, (-np.pi, np.pi))[0] / len(angles)
+    assert quarters.min() > 0.1  # in all directions
+
+
+def test_moving_digits_add_up_where_they_cross():
+    data, _ = made("moving-mnist", 20 * FRAMES, counts=(2,))
+    crossing = 0
+    for image, boxes in zip(data.images, data.boxes.astype(int), strict=True):
+        seen = np.zeros(image.shape, int)
+        for x0, y0, x1, y1 in boxes:
+            seen[y0:y1, x0:x1] += 200
+        np.testing.assert_array_equal(image, seen.clip(max=255))
+        crossing += (seen > 200).any()
+    assert 0.3 < crossing / len(data) < 0.95
+
+
+def test_the_last_video_has_what_is_left():
+    data, _ = made("moving-mnist", FRAMES + 3, counts=(1,))
+    assert np.bincount(data.sequences).tolist() == [FRAMES, 3]
+
+
+def test_reflected_places():
+    free = np.array([[0.0, 5.0], [4.0, 5.0], [-3.0, 11.0], [23.0, 5.0]])
+    want = [[0, 0], [4, 0], [3, 0], [3, 0]]
+    np.testing.assert_allclose(reflected(free, np.array([10.0, 0.0])), want, atol=1e-8)
+
+
+def test_moving_digits_cross():
+    with pytest.raises(InputError, match="overlap must be clip: objects of moving-mnist cross"):
+        made("moving-mnist", overlap="apart")
+
+
+def test_sequences_are_kept_and_checked(tmp_path):
+    data, _ = made("moving-mnist", FRAMES)
+    (tmp_path / "videos.npz").write_bytes(as_npz(data))
+    read = load_dataset(tmp_path / "videos.npz")
+    np.testing.assert_array_equal(read.sequences, data.sequences)
+    np.savez(tmp_path / "wrong.npz", images=data.images, sequences=data.sequences[1:])
+    with pytest.raises(InputError, match=r"sequences must have shape \[20\], got \[19\]"):
+        load_dataset(tmp_path / "wrong.npz")

@@ -209,7 +209,8 @@ def data(
     given = {key: value for key, value in vars(scenes).items() if value is not None}
     made = make(name, part, replace(DATASETS[name].scenes, **given), data_dir)
     storage.write_new(out, as_npz(made), "FILE")
-    report(f"{len(made)} scenes of {name} ({part} part): {out}")
+    videos = "" if made.sequences is None else f" in {len(set(made.sequences.tolist()))} videos"
+    report(f"{len(made)} scenes{videos} of {name} ({part} part): {out}")
 
 
 # a data set or a setting that is added elsewhere is known here

@@ -17,6 +17,7 @@ NAMES = {  # arguments that are spelled in another way on the command line
     "model_steps": "--max-objects",
     "run": "RUN",
     "folder": "PICTURES",
+    "frames": "FRAMES",
 }
 
 

@@ -19,6 +19,7 @@ from airjax.cli.demo import demo
 from airjax.cli.flags import fail, flag, parse
 from airjax.cli.predict import predict
 from airjax.cli.runs import runs
+from airjax.cli.track import track
 from airjax.cli.train import train_command
 from airjax.errors import InputError
 from airjax.training import process_failure
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train_command,  # makes the command, whose defaults depend on the arguments
     "evaluate": commands.evaluate,
     "predict": predict,
+    "track": track,
     "check": check,
     "plot": commands.plot,
     "runs": runs,

@@ -72,7 +72,7 @@ def predict(
     from airjax.prediction.predictor import Kept
 
     at_least_1(num_paths=num_paths)
-    _check_kept(threshold, min_size, max_size)
+    check_kept(threshold, min_size, max_size)
     found = trained(run)
     seed = found.config.train.seed if seed is None else seed
     a_seed(seed)
@@ -109,8 +109,8 @@ def _predict_here(
     to = new_results(folder) if out is None else Path(out)
     check_outside(to, path)
     air, flags = air_of(run, *how)
-    given = _as_text(asdict(kept) | flags)
-    settings = {"Run": _of_run(run), "airjax predict": {"pictures": folder} | given}
+    given = as_text(asdict(kept) | flags)
+    settings = {"Run": of_run(run), "airjax predict": {"pictures": folder} | given}
     about = About(path.resolve().name, run.path.resolve().name, _doubts(run), settings)
     pictures = run.config.pictures
     summary = write_predictions(
@@ -133,7 +133,7 @@ def _check_tables_only(formats: tuple[str, ...], draw: bool, strict: bool) -> No
             raise InputError(name, "must be left out with --engine ray")
 
 
-def _check_kept(threshold: float, min_size: float, max_size: float) -> None:
+def check_kept(threshold: float, min_size: float, max_size: float) -> None:
     """Checks the flags that leave objects out.
 
     Raises:
@@ -173,7 +173,7 @@ def _tell(summary: "Summary", strict: bool, flags: str) -> None:
         report(f"written    {path}")
 
 
-def _of_run(run: "Run") -> dict[str, str]:
+def of_run(run: "Run") -> dict[str, str]:
     """The settings of a run that a reader of the report asks for."""
     model, train = run.config.model, run.config.train
     height, width = model.image_size
@@ -200,7 +200,7 @@ def _doubts(run: "Run") -> list[str]:
     ]
 
 
-def _as_text(flags: dict[str, Any]) -> dict[str, str]:
+def as_text(flags: dict[str, Any]) -> dict[str, str]:
     """Flags and their values."""
     switch = {True: "yes", False: "no"}
     return {

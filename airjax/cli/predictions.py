@@ -79,10 +79,10 @@ def check_there(pictures: Path) -> None:
         raise InputError("folder", "must be a folder of pictures, or a picture", pictures)
 
 
-def new_results(pictures: str) -> Path:
-    """A new folder for the results of pictures at a path or URL."""
+def new_results(pictures: str, folder: Path = FOUND) -> Path:
+    """A new folder in ``folder`` for the results of pictures at a path or URL."""
     stem = Path(os.path.abspath(pictures)).stem or "pictures"
-    return unused(FOUND, f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return unused(folder, f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def write_predictions(

@@ -16,6 +16,7 @@ from airjax.data.dataset import Dataset, load_dataset
 from airjax.data.digits import load_digits
 from airjax.data.folder import load_folder
 from airjax.data.mnist import load_mnist
+from airjax.data.moving import moving
 from airjax.data.recipes import (
     multi_dsprites,
     no_pool,
@@ -62,6 +63,9 @@ SCATTERED = SceneConfig(
 DATASETS: dict[str, NamedData] = {
     "digits": NamedData(load_digits, SceneConfig(), steps=1000, is_paper=True),
     "multi-mnist": NamedData(load_mnist, SceneConfig(), guide="window", is_paper=True),
+    "moving-mnist": NamedData(
+        load_mnist, SceneConfig(overlap="clip"), guide="window", recipe=moving, is_paper=True
+    ),
     "sprites": NamedData(
         load_sprites,
         SceneConfig(

@@ -83,8 +83,12 @@ class SceneConfig:
         a_seed(self.seed)
 
 
-class _Pictures:
-    """A pool whose images are converted for Pillow once: that takes as long as resizing."""
+class Pictures:
+    """A pool whose images are converted for Pillow once: that takes as long as resizing.
+
+    Args:
+        pool: of images.
+    """
 
     def __init__(self, pool: Pool):
         self.labels = pool.labels
@@ -96,7 +100,7 @@ class _NoRoom(Exception):
     """An object finds no place beside the others of a scene."""
 
 
-class _Thing(NamedTuple):
+class Thing(NamedTuple):
     """An object on the canvas: its pixels, its class, the pixel of its top left corner."""
 
     pixels: np.ndarray
@@ -121,14 +125,14 @@ def compose(pool: Pool, config: SceneConfig, name: str = "scenes", part: str = "
     """
     random = np.random.RandomState(config.seed)
     most = max(config.counts)
-    pictures = _Pictures(pool)
+    pictures = Pictures(pool)
     shape = (config.num_scenes, config.height, config.width, *pictures.colours)
     images = np.zeros(shape, np.uint8)
     labels = np.full((config.num_scenes, most), -1, np.int32)
     boxes = np.full((config.num_scenes, most, 4), -1, np.float32)
     counts = drawn_counts(random, config)
     for i, count in enumerate(counts.tolist()):
-        things, images[i] = _scene(random, pictures, config, count)
+        things, images[i] = scene(random, pictures, config, count)
         for j, thing in enumerate(things):
             labels[i, j], boxes[i, j] = thing.label, thing.box()
     return Dataset(images, counts, labels, boxes, name, part)
@@ -141,12 +145,16 @@ def drawn_counts(random: np.random.RandomState, config: SceneConfig) -> np.ndarr
     return counts.astype(np.int32)
 
 
-def _scene(
-    random: np.random.RandomState, pool: _Pictures, config: SceneConfig, count: int
-) -> tuple[list[_Thing], np.ndarray]:
-    """Draws one scene of ``count`` objects by the overlap rule."""
+def scene(
+    random: np.random.RandomState, pool: Pictures, config: SceneConfig, count: int
+) -> tuple[list[Thing], np.ndarray]:
+    """Draws one scene of ``count`` objects by the overlap rule: its objects, and its image.
+
+    Raises:
+        InputError: if it cannot be drawn (too many objects).
+    """
     for _ in range(ATTEMPTS):
-        things: list[_Thing] = []
+        things: list[Thing] = []
         try:
             for _ in range(count):
                 things.append(_thing(random, pool, config, things))
@@ -162,8 +170,8 @@ def _scene(
 
 
 def _thing(
-    random: np.random.RandomState, pool: _Pictures, config: SceneConfig, others: list[_Thing]
-) -> _Thing:
+    random: np.random.RandomState, pool: Pictures, config: SceneConfig, others: list[Thing]
+) -> Thing:
     """Draws one object that the rule of overlap allows beside ``others``."""
     largest = min(config.height, config.width)
     for _ in range(ATTEMPTS):
@@ -175,7 +183,7 @@ def _thing(
         index = int(index * len(pool.labels))
         image = pool.picture(index).resize((side, side), Image.Resampling.BICUBIC)
         pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(side, side, *pool.colours)
-        thing = _Thing(
+        thing = Thing(
             pixels,
             int(pool.labels[index]),
             int(top * (config.height - side + 1)),
@@ -188,7 +196,7 @@ def _thing(
     raise _too_full(config, len(others) + 1)
 
 
-def _free_place(u: float, side: int, config: SceneConfig, others: list[_Thing]) -> dict[str, int]:
+def _free_place(u: float, side: int, config: SceneConfig, others: list[Thing]) -> dict[str, int]:
     """Of all places of a square that share few enough pixels with the others, the one at u, a
     number in [0, 1); ``_NoRoom`` if there is none."""
     boxes = np.array([(o.top, o.left, *o.pixels.shape[:2]) for o in others]).reshape(-1, 4)

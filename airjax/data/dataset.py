@@ -12,7 +12,7 @@ from airjax.data.crops import Region
 from airjax.data.source import Source
 from airjax.errors import InputError
 
-ARRAYS = ("images", "counts", "labels", "boxes", "masks")  # of an .npz
+ARRAYS = ("images", "counts", "labels", "boxes", "masks", "sequences")  # of an .npz
 HELD_OUT = 10  # every tenth image of a file or folder is held out
 
 
@@ -28,6 +28,8 @@ class Dataset:
             covers ``[i, i + 1]``), padded with -1.
         masks: uint8 ``[N, H, W]``, the object that each pixel shows, from 1 in the order of boxes;
             0 for the background.
+        sequences: int32 ``[N]``, of videos, the sequence that each image is a frame of. Frames of a
+            sequence follow each other, and object i is the same one in each.
         name: of the data set, for reports.
         part: ``train``, ``test`` or ``all``.
         regions: of crops, what lies around some of them.
@@ -43,6 +45,7 @@ class Dataset:
     regions: tuple[Region, ...] = ()
     masks: np.ndarray | None = None
     source: Source | None = None
+    sequences: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -180,7 +183,7 @@ def check_varied(images: np.ndarray, name: str) -> None:
 def _checked_truth(data: Dataset, name: str) -> Dataset:
     """Checks all arrays except the images and returns them as int32 and float32."""
     n = len(data)
-    shapes = {"counts": (n,), "labels": (n, -1), "boxes": (n, -1, 4)}
+    shapes = {"counts": (n,), "labels": (n, -1), "boxes": (n, -1, 4), "sequences": (n,)}
     converted = {}
     for key, shape in shapes.items():
         value = getattr(data, key)

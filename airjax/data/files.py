@@ -13,7 +13,7 @@ RUN_PARTS = {"data.json", "metrics.jsonl", "model", "seeds.json"}
 RESULTS = (
     {"objects.csv", "counts.csv"}, {"objects.parquet"}, {"predictions.json"},
     {"coco_results.json"}, {"contact_sheet.png", "drawn"}, {"agreement.png"},
-    {"plan.json", "counts", "objects"},
+    {"plan.json", "counts", "objects"}, {"tracks.csv", "tracks.json"},
 )  # fmt: skip
 
 
@@ -87,7 +87,8 @@ def is_hidden(name: str) -> bool:
 
 
 def is_of_airjax(names: set[str]) -> bool:
-    """Whether a folder with these names in it is a run, or results of ``airjax predict``."""
+    """Whether a folder with these names in it is a run, or results of ``airjax predict`` or
+    ``track``."""
     return (RUN in names and bool(names & RUN_PARTS)) or any(names >= part for part in RESULTS)
 
 

@@ -1,0 +1,1 @@
+"""Objects of the frames of a video, linked into tracks."""
