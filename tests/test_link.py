@@ -122,6 +122,7 @@ def test_random_walks_are_followed_without_a_flag():
     frames, orders = walks(0.5)
     done = decided([frames], size=5)
     assert done.linking.search_range == pytest.approx(done.spacing / 2) and done.spacing > 14
+    assert decided([frames], size=12).linking.search_range == 12
     assert not done.linking.steady and 0.7 < done.linking.code_weight < 1
     assert [d.flag for d in done.decisions] == ["--search-range", "--motion", "--code-weight"]
     links = link(frames, done.linking)

@@ -28,7 +28,10 @@ def track(
     ] = None,
     search_range: Annotated[
         float | None,
-        arg(metavar="FLOAT", help_behavior_hint="(default: half of the distance of neighbours)"),
+        arg(
+            metavar="FLOAT",
+            help_behavior_hint="(default: half of the distance of neighbours, or their size)",
+        ),
     ] = None,
     memory: int = 3,
     motion: Literal["auto", "random", "steady"] = "auto",

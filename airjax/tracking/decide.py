@@ -39,10 +39,10 @@ def decided(
 ) -> Decided:
     """Decides what is not given.
 
-    The search range is half of the typical distance of neighbours (of single objects, their size):
-    an object that moves less is nearer to itself than to others. Motion is steady if velocities
-    predict places better than the last places do. The weight of the code is the share by which the
-    codes of an object in two frames are closer than those of two objects.
+    The search range is half of the typical distance of neighbours, so that an object which moves
+    less is nearer to itself than to others; or the size of objects, where that is more. Motion is
+    steady if velocities predict places better than the last places do. The weight of the code is
+    the share by which the codes of an object in two frames are closer than those of two objects.
 
     Args:
         videos: the frames of each.
@@ -55,9 +55,11 @@ def decided(
     decisions = list[Decision]()
     spacing = _spacing(videos)
     if search_range is None:
-        search_range, why = (size, "the size of objects") if spacing is None else (
-            spacing / 2, f"half of {spacing:.1f}, the typical distance of neighbours"
-        )  # fmt: skip
+        half = 0.0 if spacing is None else spacing / 2
+        search_range = max(half, size)
+        why = "the size of objects"
+        if spacing is not None and half > size:
+            why = f"half of {spacing:.1f}, the typical distance of neighbours"
         decisions.append(Decision("search range", f"{search_range:.1f} pixels, {why}",
                                   "--search-range"))  # fmt: skip
     steps = list(_steps(videos, search_range))
