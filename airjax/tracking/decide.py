@@ -102,8 +102,8 @@ def _steps(
             if not len(a.xy) or not len(b.xy):
                 pairs.append(np.zeros((0, 2), int))
                 continue
-            distance, to = KDTree(b.xy).query(a.xy)
-            back, i = KDTree(a.xy).query(b.xy)[1], np.arange(len(a.xy))
+            distance, to = map(np.asarray, KDTree(b.xy).query(a.xy))
+            back, i = np.asarray(KDTree(a.xy).query(b.xy)[1]), np.arange(len(a.xy))
             mutual = (back[to] == i) & (distance <= search_range)
             pairs.append(np.stack([i[mutual], to[mutual]], axis=1))
         yield pairs
