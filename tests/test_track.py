@@ -14,7 +14,11 @@ from conftest import mistake
 from PIL import Image
 
 from airjax.cli.main import main
+from airjax.data.composer import SceneConfig
+from airjax.data.dataset import save_dataset
+from airjax.data.digits import load_digits
 from airjax.data.files import picture_files
+from airjax.data.moving import moving
 from airjax.inference.regions import Region
 from airjax.inference.results import Objects
 from airjax.inference.writers import Picture
@@ -227,3 +231,17 @@ def test_trackpy_reads_the_table(run, folder, tmp_path):
         python = sys.executable
     main(f"track {run} {folder} --out {tmp_path}/out".split())
     subprocess.run([python, "-c", TRACKPY, tmp_path / "out" / "tracks.csv"], check=True)
+
+
+@pytest.mark.slow  # trains
+def test_digits_that_cross_are_followed(tmp_path, capsys):
+    """By a model of still scenes, in which digits hardly overlap."""
+    config = SceneConfig(num_scenes=400, overlap="clip", seed=1)
+    videos = moving(load_digits("test", None), config, "moving", "test")
+    save_dataset(videos, tmp_path / "videos.npz")
+    main(f"train digits --out {tmp_path}/run".split())
+    main(f"track {tmp_path}/run {tmp_path}/videos.npz --out {tmp_path}/out".split())
+    assert "steady" in capsys.readouterr().out
+    score = json.loads((tmp_path / "out" / "tracks.json").read_text())["mota"]
+    assert score["objects"] == videos.counts.sum() > 200 and score["mota"] > 0.8
+    assert score["switches"] < 0.05 * score["objects"]
