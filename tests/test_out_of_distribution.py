@@ -38,6 +38,7 @@ def test_why_a_picture_is_unlike(residual, share, number, why):
 
 def test_whole_pictures_leave_less():
     in_crops = USUAL._replace(in_crops=True)
+    assert "explain 80 % of it" in in_crops.unlike(Explained(0.03, 0.8), 9)
     assert "1.5 times" in in_crops.unlike(Explained(0.06, 0.9), 9)
     assert not in_crops.unlike(Explained(0.03, 0.9), 9) + UNKNOWN.unlike(Explained(9.0, 0.0), 9)
     assert not USUAL.unlike(None, 9)

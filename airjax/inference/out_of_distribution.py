@@ -4,9 +4,12 @@ unexplained, beside what they left at the end of the training.
 Two measures, since neither is enough. The reader of whole pictures searches until nothing is left
 that is worth an object, so a photograph may be explained by hundreds of cells, but not precisely:
 its residual is large. Few and faint objects leave a small residual even if none of them is drawn
-well: the share that they explain is small. The thresholds were set with two runs and checked with
-four others: of 300 held-out images none is called unlike, of 240 real pictures of other kinds 205
-are, of 100 of noise all (docs/demo.md has the shares of each pair).
+well: the share that they explain is small.
+
+The thresholds for images of one size were set with one run and checked with four others: of their
+300 held-out images none is called unlike, of 240 real pictures of other kinds 205 are, of 100 of
+noise all. Those for whole pictures were set with runs on two kinds of cells: of 16 of their own
+pictures none is called unlike, of 48 of other kinds 30 are (docs/demo.md has each pair).
 """
 
 from typing import Any, NamedTuple
@@ -19,9 +22,10 @@ from airjax.inference.blocks import drawn
 from airjax.inference.results import Objects, Scenes
 from airjax.programs.model import Model
 
-# of the residual of held-out images: single images vary, whole pictures are read more thoroughly
+# of the residual of held-out images, and of the share that is explained of them: single images
+# vary, whole pictures are read more thoroughly
 LARGE, LARGE_IN_WHOLE = 2.5, 1.0
-LITTLE = 0.5  # of the share that is explained of held-out images
+LITTLE, LITTLE_IN_WHOLE = 0.5, 0.9
 
 
 class Explained(NamedTuple):
@@ -65,13 +69,15 @@ class Usual(NamedTuple):
         """
         if self.explained is None or this is None:
             return ""
-        usual, most = self.explained, LARGE_IN_WHOLE if self.in_crops else LARGE
+        usual, most, least = self.explained, LARGE, LITTLE
+        if self.in_crops:
+            most, least = LARGE_IN_WHOLE, LITTLE_IN_WHOLE
         if this.residual > most * usual.residual:
             times = this.residual / usual.residual
             return f"the objects leave {times:.1f} times the residual of held-out images"
         if not number or this.share is None or usual.share is None:
             return ""
-        if this.share < LITTLE * usual.share:
+        if this.share < least * usual.share:
             return (
                 f"the objects explain {100 * this.share:.0f} % of it, "
                 f"of held-out images {100 * usual.share:.0f} %"
