@@ -42,6 +42,8 @@ class PictureConfig:
         levels: the values of the file that become black and white, and the gain afterwards, where
             all pictures have the same.
         white_of_type: the value that the type of the files calls white.
+        anew: whether what is open here is decided anew for all other pictures, with a scale at
+            which their objects have 16 pixels: of ready models (`airjax.models`).
 
     Raises:
         InputError: if a value breaks its rule.
@@ -58,6 +60,7 @@ class PictureConfig:
     lines: float | None = None
     levels: tuple[float, float, float] | None = None
     white_of_type: float | None = None
+    anew: bool = False
 
     def __post_init__(self):
         one_of(get_args(Invert), invert=self.invert)

@@ -8,7 +8,7 @@ import airjax
 
 ROOT = Path(airjax.__file__).parent
 ORDER = [
-    "errors", "checks", "picture_config", "config", "config_file", "storage", "interrupt",
+    "errors", "checks", "models", "picture_config", "config", "config_file", "storage", "interrupt",
     "console", "precision",
     "trace_cache", "own_background", "background", "object_size", "detail", "data", "programs",
     "inference", "training", "three_d", "air", "interop", "prediction", "tracking", "demo", "cli",

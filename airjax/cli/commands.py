@@ -18,6 +18,7 @@ from airjax.cli.runs import LOOKS, RunPath, SecondLook, trained
 from airjax.config import LIKELIHOOD_SD, Config, ModelConfig, NonLinearity, TrainConfig
 from airjax.data import DATASETS
 from airjax.errors import InputError
+from airjax.models import is_ready
 
 DataDir = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 Count = Annotated[int, arg(aliases=("-n",))]
@@ -159,6 +160,7 @@ def sample(
     at_least_1(n=n)
     a_seed(seed)
     positive(z_pres_prior=z_pres_prior)
+    own = False
     if run is None:
         config = ModelConfig(guide="window", background="none")
         if steps is not None:
@@ -169,13 +171,15 @@ def sample(
         if steps is not None:
             raise InputError("steps", "must be left out for a trained model", steps)
         found = trained(run)
-        program, path = found.load()[0], found.figures / "samples.png"
-    if out is not None or run is None:
+        own = not is_ready(found.path)  # its figures are the user's
+        program = found.load()[0]
+        path = found.figures / "samples.png" if own else Path("samples.png")
+    if out is not None or not own:
         path = out or path
         if path.exists():
             raise InputError("out", "must be a new file (nothing is overwritten)", path)
     figure = plots.prior_samples(program, what, n, seed, z_pres_prior)
-    if out is None and run is not None:
+    if out is None and own:
         plots.save(figure, path)
     else:
         storage.write_new(path, plots.as_png(figure))

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from airjax.checks import a_seed, at_least_1
+from airjax.cli.ready import PictureFlags
 from airjax.cli.runs import RunPath, SecondLook, trained
 from airjax.errors import InputError
 
 if TYPE_CHECKING:
     from airjax.cli.predictions import Summary
+    from airjax.data.ready import Asked
+    from airjax.picture_config import PictureConfig
     from airjax.prediction.predictor import Kept
     from airjax.training.runs import Run
 
+NOT_GIVEN = PictureFlags()
 NAMED = 5  # pictures that look unlike the training
 Engine = Literal["local", "ray"]
 Format = Literal["csv", "parquet", "json", "coco", "masks", "rois", "geojson"]
@@ -42,11 +46,13 @@ def predict(
     seed: Annotated[
         int | None, arg(metavar="INT", help_behavior_hint="(default: the run's)")
     ] = None,
+    pictures: PictureFlags = NOT_GIVEN,
 ) -> None:
     """Find the objects in a folder of pictures: a report, tables that other tools read, drawings.
 
     Args:
-        run: Folder of the run whose model is used; last is the newest one.
+        run: Folder of the run whose model is used; last is the newest one. Without any training, a
+            ready model: blobs (round objects) or digits.
         folder: Folder of pictures (and folders below it), or one picture; with --engine ray also a
             URL, such as s3://bucket/folder.
         out: Folder for the results, a new one, outside of the folder of pictures. With --engine ray
@@ -68,12 +74,14 @@ def predict(
             objects leave 80 nats or more unexplained (none where objects hide others), all, or
             none. In pictures of any size, each object is compared with two anyway.
         seed: Of the guide's samples.
+        pictures: How pictures are read with a ready model.
     """
     from airjax.prediction.predictor import Kept
 
     at_least_1(num_paths=num_paths)
     check_kept(threshold, min_size, max_size)
     found = trained(run)
+    read = pictures.of(found)
     seed = found.config.train.seed if seed is None else seed
     a_seed(seed)
     kept, how = Kept(threshold, min_size, max_size, exclude_edges), (num_paths, second_look, seed)
@@ -81,9 +89,9 @@ def predict(
         from airjax.cli.predict_on_ray import predict_on_ray
 
         _check_tables_only(format, draw, strict)
-        predict_on_ray(found, folder, out, kept, how)
+        predict_on_ray(found, folder, out, kept, how, read)
     else:
-        _predict_here(found, folder, out, kept, how, format or ("csv",), draw, strict)
+        _predict_here(found, folder, out, kept, how, read, format or ("csv",), draw, strict)
 
 
 def _predict_here(
@@ -92,6 +100,7 @@ def _predict_here(
     out: str | None,
     kept: "Kept",
     how: tuple[int, str, int],
+    read: "tuple[PictureConfig, Asked]",
     formats: tuple[str, ...],
     draw: bool,
     strict: bool,
@@ -112,9 +121,9 @@ def _predict_here(
     given = as_text(asdict(kept) | flags)
     settings = {"Run": of_run(run), "airjax predict": {"pictures": folder} | given}
     about = About(path.resolve().name, run.path.resolve().name, _doubts(run), settings)
-    pictures = run.config.pictures
+    pictures, asked = read
     summary = write_predictions(
-        air, path, pictures, to, about, formats, draw, strict, kept, run.usual
+        air, path, pictures, to, about, formats, draw, strict, kept, run.usual, asked
     )
     _tell(summary, strict, kept.flags())
 

@@ -10,8 +10,10 @@ from airjax.cli.predictions import air_of, check_there, new_results
 from airjax.console import console, decisions_table, report, tracked
 from airjax.data.files import check_outside
 from airjax.data.folder import for_these
+from airjax.data.ready import Asked
 from airjax.errors import InputError
 from airjax.inference.writers import needed
+from airjax.picture_config import PictureConfig
 from airjax.prediction.on_ray import Done, read_parts, started
 from airjax.prediction.parts import Parts
 from airjax.prediction.places import Listing, Place, is_url
@@ -20,7 +22,12 @@ from airjax.training.runs import Run
 
 
 def predict_on_ray(
-    run: Run, folder: str, out: str | None, kept: Kept, how: tuple[int, str, int]
+    run: Run,
+    folder: str,
+    out: str | None,
+    kept: Kept,
+    how: tuple[int, str, int],
+    read: tuple[PictureConfig, Asked],
 ) -> None:
     """Reads pictures with Ray, and prints what was decided, left out, found and written.
 
@@ -30,6 +37,7 @@ def predict_on_ray(
         out: path or URL of the results, new or to be continued; None for a new one.
         kept: which objects are written.
         how: number of paths, second look, and seed, see `airjax.cli.predictions.air_of`.
+        read: how pictures are read, see `airjax.cli.ready.PictureFlags`.
 
     Raises:
         InputError: if the pictures or the results cannot be read or written, or there is no Ray.
@@ -46,7 +54,7 @@ def predict_on_ray(
         pictures, place = Listing.of(folder, "folder"), Place(to, "out")
         air, flags = air_of(run, *how)
         channels = air.model.config.channels
-        seen = for_these(pictures.files, run.config.pictures, channels, pictures.contents)
+        seen = for_these(pictures.files, read[0], channels, pictures.contents, read[1])
         if seen.decisions:
             console.print(decisions_table(seen.decisions))
         for line in pictures.passed_over:

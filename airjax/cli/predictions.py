@@ -18,6 +18,7 @@ from airjax.console import Decision, tracked
 from airjax.data.decode import Broken
 from airjax.data.files import picture_files
 from airjax.data.folder import ReadImage, for_these
+from airjax.data.ready import ASKED, Asked
 from airjax.errors import InputError
 from airjax.inference import plots
 from airjax.inference.infer import which_look
@@ -96,6 +97,7 @@ def write_predictions(
     strict: bool = False,
     kept: Kept = KEPT,
     usual: Usual = UNKNOWN,
+    asked: Asked = ASKED,
 ) -> Summary:
     """Finds the objects in the pictures of a folder and writes them to a new folder, which is
     complete or not there. Pictures of another size than the model's count as broken.
@@ -111,6 +113,7 @@ def write_predictions(
         strict: stop at the first broken file.
         kept: which objects are written (default: all).
         usual: how well objects explained the held-out images of the training.
+        asked: what is given for these pictures, with a ready model.
 
     Raises:
         InputError: if ``out`` exists or cannot be written, a picture is broken and ``strict``
@@ -121,7 +124,7 @@ def write_predictions(
         raise InputError("out", "must be a new folder (nothing is overwritten)", out)
     found = picture_files(folder, "folder")
     summary.passed_over = found.report()
-    seen = for_these(found.files, settings, air.model.config.channels)
+    seen = for_these(found.files, settings, air.model.config.channels, asked=asked)
     summary.decisions = seen.decisions
     predictor = Predictor(air, seen.pictures, kept)
     root = folder if folder.is_dir() else folder.parent

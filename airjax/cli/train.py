@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from airjax.cli.flags import CONFIG, parsed
 from airjax.cli.options import config_of, given, options
-from airjax.cli.runs import opened
+from airjax.cli.runs import opened, trained
 from airjax.config import Config
 from airjax.config_file import differing, read_settings
 from airjax.data import DATASETS
@@ -99,6 +99,16 @@ class Arguments:
         arg(
             metavar="RUN",
             help="An interrupted run to continue, with its own settings; last is the newest.",
+            help_behavior_hint="",
+        ),
+    ] = None
+    from_: Annotated[
+        Path | None,
+        arg(
+            name="from",
+            metavar="RUN",
+            help="Begin with the networks of another run, or of a ready model (blobs, digits): "
+            "fewer steps are then enough.",
             help_behavior_hint="",
         ),
     ] = None
@@ -197,11 +207,12 @@ def _train(flags: Any, base: Config, run: Any) -> None:
     else:
         unnamed = base.train.data == Config().train.data
         name = name or (DEFAULT if unnamed else base.train.data)
+        start = None if flags.from_ is None else trained(flags.from_, "from")
         try:
             session = Session.begin(
                 name, config, out=flags.out, object_size=flags.object_size,
                 max_objects=flags.model_steps, data_dir=flags.data_dir, strict=flags.strict,
-                given=given(flags), hosts=hosts,
+                given=given(flags), hosts=hosts, start=start,
             )  # fmt: skip
         except InputError as error:
             if error.argument != "data" or flags.pictures is None:
@@ -229,10 +240,10 @@ def _check_resumed(flags: Any, config: Config, run: Any) -> None:
     Raises:
         InputError: if there is.
     """
-    for argument in ("out", "object_size"):
+    for argument in ("out", "object_size", "from_"):
         if getattr(flags, argument) is not None:
             rule = "must be left out where a run is resumed"
-            raise InputError(argument, rule, getattr(flags, argument))
+            raise InputError(argument.rstrip("_"), rule, getattr(flags, argument))
     differences = differing(run.config, config)
     if differences:
         rule = f"must have the run's own settings; these differ: {', '.join(differences)}"

@@ -17,6 +17,7 @@ from airjax.data.dataset import HELD_OUT, Dataset, part_of
 from airjax.data.decode import Broken, Contents, Frame, decode
 from airjax.data.files import picture_files
 from airjax.data.placement import Placement
+from airjax.data.ready import ASKED, Asked, for_ready_model
 from airjax.data.records import Records, archives
 from airjax.data.signal import as_image, placed
 from airjax.data.source import Rows, digest, is_streamed, sampled
@@ -91,16 +92,21 @@ def for_these(
     config: PictureConfig,
     channels: int,
     contents: Contents | None = None,
+    asked: Asked = ASKED,
 ) -> Survey:
     """The settings of a run for other pictures; what the run has decided is kept. Intensities are
-    decided anew if these files are of another type: the values of the run mean nothing there.
+    decided anew if these files are of another type: the values of the run mean nothing there. For a
+    ready model, everything is decided anew.
 
     Args:
         files: of pictures.
         config: of the run.
         channels: of the model's images.
         contents: gives the bytes of files that are not of this machine.
+        asked: what is given for a ready model.
     """
+    if config.anew:
+        return for_ready_model(files, config, channels, contents, asked)
     if config.channel == "auto":  # of a model without a run
         config = replace(config, channel="colour" if channels == 3 else "grey")
     if config.crop is None:

@@ -50,8 +50,14 @@ def load_model(folder: Path) -> tuple[Model, Guide]:
         InputError: if a file is missing or damaged, or belongs to a newer airjax.
     """
     arrays, about = storage.read(folder, "model")
+    arrays = {name: in_single(array) for name, array in arrays.items()}
     config = from_json(ModelConfig, json.dumps(about), f"{folder / storage.MANIFEST}: model")
     return from_arrays(config, arrays, str(folder / storage.ARRAYS["model"]))
+
+
+def in_single(array: np.ndarray) -> np.ndarray:
+    """An array in single precision if it is in half precision, as in ready models."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def load_training(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from airjax.training.devices import Devices, number_of
 from airjax.training.health import remedy
 from airjax.training.hosts import Hosts
 from airjax.training.trainer import Trainer, TrainState
-from airjax.training.whole_objects import crops_of_whole_objects, draft_steps
+from airjax.training.whole_objects import crops_of_whole_objects, draft_steps, uses_whole_objects
 
 LONG = 600.0  # seconds of a training that are announced before it
 WIDE = 5.0  # images of this many windows a side are better cropped
@@ -108,6 +108,7 @@ def train(
     ends_process: bool = False,
     devices: int | None = None,
     hosts: Hosts | None = None,
+    start: tuple[Model, Guide] | None = None,
 ) -> Outcome:
     """Trains until all steps are taken, a signal arrives, or the callback ends it. A training that
     has collapsed starts again with another seed, as often as the settings allow.
@@ -125,6 +126,7 @@ def train(
         ends_process: whether a second signal ends the process at once.
         devices: number of devices of this host (default: as many as divide mini-batches evenly).
         hosts: the processes, all of which call this; a signal to any of them counts.
+        start: programs whose networks the training begins with.
 
     Raises:
         InputError: if there are not as many devices.
@@ -134,9 +136,9 @@ def train(
     with Interrupt(ends_process) as interrupt, in_32_bits():
         signals = Signals(interrupt, hosts)
         while True:
-            draft = draft_steps(config, data.regions)
+            draft = draft_steps(config, data.regions, start is not None)
             restarted = config.restarted(record.restarts)
-            trainer = Trainer(restarted, data.images, None, draft, used, data.source)
+            trainer = Trainer(restarted, data.images, None, draft, used, data.source, start)
             progress = TrainingProgress(config.train, each_row)
             try:
                 with progress if show_progress else nullcontext() as bar:
@@ -205,6 +207,10 @@ def _attempt(
 
     anew = partial(_begin_anew, trainer, regions, record, report, signals)
     drafted = int(state.step) > trainer.draft > 0
+    if trainer.begun and uses_whole_objects(config, regions):
+        drafted = True
+        if int(state.step) == 0:
+            record.keep_draft(*trainer.programs(state))
     if drafted and not _use_whole_objects(trainer, regions, record, signals):
         return Outcome(trainer, state, collapsed, False, signals.signum, False)
     for after, row in trainer.run(state, watched, seconds, started, signals.arrived, anew):

@@ -2,7 +2,8 @@
 
 ``config.json``, ``data.json`` (fingerprints of the images), ``environment.json`` (versions and
 settings that the last bits depend on), ``metrics.jsonl`` (a row for each chunk of steps, see
-`airjax.training.trainer`), ``checkpoints/`` (and the draft of a training in crops),
+`airjax.training.trainer`), ``start/`` (the model that it begins with, of ``--from``),
+``checkpoints/`` (and the draft of a training in crops),
 ``restarts.json`` (trainings that collapsed), ``model/``, ``figures/``, ``health.json`` (see
 `airjax.training.health`), ``evaluation.json``, ``tensorboard/`` on request.
 """
@@ -32,6 +33,7 @@ from airjax.programs.model import Model
 from airjax.training.checkpoint import load_model, load_training, save_model
 from airjax.training.identity import environment, fingerprint
 
+START = "start"  # folder of the model whose networks a training begins with
 LOCK = ".lock"  # a file of its own: others are replaced while a process has them open
 
 
@@ -275,6 +277,12 @@ class Run:
         """
         self._check_trained()
         return load_model(self.path / "model")
+
+    @property
+    def start(self) -> tuple[Model, Guide] | None:
+        """The programs whose networks the training begins with; None if they are freshly drawn."""
+        folder = self.whole / START
+        return load_model(folder) if folder.exists() else None
 
     @property
     def collapsed(self) -> str | None:

@@ -36,6 +36,7 @@ from airjax.errors import InputError
 from airjax.inference.infer import read, which_look
 from airjax.object_size import pixels
 from airjax.training import loop, stream, tensorboard
+from airjax.training.checkpoint import save_model
 from airjax.training.devices import number_of
 from airjax.training.health import health, remedy
 from airjax.training.hosts import Hosts
@@ -43,7 +44,8 @@ from airjax.training.identity import fingerprint, versions
 from airjax.training.read_data import Read, read_data
 from airjax.training.record import RunRecord, SharedRecord
 from airjax.training.resolve import resolved
-from airjax.training.runs import Run
+from airjax.training.runs import START, Run
+from airjax.training.start import begun_with
 
 NUM_PATHS, SEED = 10, 0  # of the evaluation at the end
 ALONE = Hosts()
@@ -78,6 +80,7 @@ class Session:
         strict: bool = False,
         given: Collection[str] = (),
         hosts: Hosts = ALONE,
+        start: Run | None = None,
     ) -> "Session":
         """Reads the data, decides the settings that are open, and creates the run.
 
@@ -92,11 +95,16 @@ class Session:
             strict: stop at a picture that cannot be read, instead of leaving it out.
             given: settings of the model that are kept even if they are the defaults.
             hosts: the processes of the training, see `airjax.training.hosts.connect`.
+            start: a run, or a ready model, whose networks the training begins with.
 
         Raises:
-            InputError: if the data cannot be read, a setting breaks a rule, or ``out`` exists.
+            InputError: if the data cannot be read, a setting breaks a rule, the networks of
+                ``start`` do not fit, or ``out`` exists.
         """
         config = config or Config()
+        if start is not None and hosts.count > 1:
+            raise InputError("from", "must be left out with several processes", start.path)
+        networks = None if start is None else start.load()
         asked = {"data": str(name), "object_size": object_size, "max_objects": max_objects}
         _check_same(hosts, _settings(config) | asked | {"given": sorted(given)})
         if str(name) not in data.DATASETS:
@@ -110,7 +118,10 @@ class Session:
         def decide() -> tuple[Config, list[Decision]]:
             images = read.train.images
             check_varied(images, "data")
-            return resolved(config, images, object_size, read.survey, max_objects, given)
+            found = resolved(config, images, object_size, read.survey, max_objects, given)
+            if networks is None:
+                return found
+            return begun_with(networks[0].config, config, *found, given)
 
         decided, decisions = hosts.by_all(decide)
         streamed = read.train.source is not None
@@ -121,6 +132,8 @@ class Session:
             console.print(decisions_table(decisions))
         folder = None if out is None else Path(out)
         made = hosts.by_first(lambda: _as_json(Run.create(decided, folder)))
+        if networks is not None:
+            save_model(Path(made[0]) / START, *networks)
         return cls(_from_json(made), read.train, read.held_out, hosts)
 
     @classmethod
@@ -235,6 +248,7 @@ class Session:
             run.config, self.train_data, watched,
             record if hosts.count == 1 else SharedRecord(record, hosts),
             report=report, ends_process=ends_process, devices=devices, hosts=hosts,
+            start=run.start,
         )  # fmt: skip
         if outcome.is_complete and hosts.is_first:
             self._finish(outcome)

@@ -26,6 +26,7 @@ from airjax.programs.untrained import untrained
 from airjax.trace_cache import described, traced
 from airjax.training.devices import Devices
 from airjax.training.schedules import annealed, exploration, mean_params, optimizer
+from airjax.training.start import with_networks
 from airjax.training.stream import Stream
 
 LONGEST = 2.0  # seconds of steps that nothing can interrupt
@@ -74,6 +75,7 @@ class Trainer:
             `airjax.training.whole_objects`; 0 if it does not.
         devices: to train on.
         source: all images, if they are streamed.
+        start: programs whose networks the training begins with, instead of freshly drawn ones.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Trainer:
         draft: int = 0,
         devices: Devices | None = None,
         source: Source | None = None,
+        start: tuple[Model, Guide] | None = None,
     ):
         self.config, self.draft, self.devices = config, draft, devices or Devices()
+        self.begun = start is not None
         self.images: Any = images
         self.stream: Stream | None = None
         if source is None:
@@ -98,6 +102,8 @@ class Trainer:
         score = isinstance(elbo, ScoreELBO)
         baseline = score and config.estimator.baselines
         model, guide = untrained(config.model, config.train.seed, baseline)
+        if start is not None:
+            model, guide = with_networks((model, guide), start)
         likelihood = model.likelihood.with_mean_of(images)
         self.model = dataclasses.replace(model, likelihood=likelihood)
         self.guide = dataclasses.replace(guide, likelihood=likelihood)

@@ -4,7 +4,8 @@ A crop cuts most of the objects in it. A model that is trained on such crops lea
 objects, and finds some in objects that it does not draw well. So the first third of the steps is a
 draft. With its programs, regions of the pictures are read, and new crops are cut out of them, less
 the objects that are not wholly in the crop. On these the training begins anew. As they have fewer
-objects, the programs have fewer steps, too: the same networks are trained in less time.
+objects, the programs have fewer steps, too: the same networks are trained in less time. A training
+that begins with the networks of another run needs no draft: these are its programs.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,9 +39,15 @@ class WholeObjects(NamedTuple):
     most: int
 
 
-def draft_steps(config: Config, regions: Sequence[Region]) -> int:
-    """The steps of the draft; 0 where none is needed."""
-    is_needed = config.pictures.crop and config.model.guide == "attend" and len(regions) > 0
+def uses_whole_objects(config: Config, regions: Sequence[Region]) -> bool:
+    """Whether a training, or its second part, is on crops of whole objects."""
+    return bool(config.pictures.crop) and config.model.guide == "attend" and len(regions) > 0
+
+
+def draft_steps(config: Config, regions: Sequence[Region], begun: bool = False) -> int:
+    """The steps of the draft; 0 where none is needed, as in a training that begins with the
+    networks of another run."""
+    is_needed = uses_whole_objects(config, regions) and not begun
     return round(DRAFT * config.train.num_steps) if is_needed else 0
 
 
