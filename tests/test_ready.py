@@ -1,6 +1,7 @@
 """Models that are ready to use: how they are named, how pictures are read with them, and trainings
 that begin with their networks."""
 
+import csv
 import dataclasses
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from conftest import TINY, mistake
 from PIL import Image
+from test_session import InterruptedAfter, learned
 
+from airjax.cli.main import main
 from airjax.cli.runs import opened
 from airjax.config import Config, ModelConfig, TrainConfig
 from airjax.data.ready import Asked, for_ready_model
@@ -16,6 +19,7 @@ from airjax.errors import InputError
 from airjax.models import READY, folder_of, is_ready
 from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
+from airjax.training import loop
 from airjax.training.checkpoint import load_model
 from airjax.training.runs import Run
 from airjax.training.start import STEPS, begun_with
@@ -24,6 +28,11 @@ from airjax.training.trainer import Trainer
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 LIMIT = 3 * 2**20  # bytes of weights
 DISCS = PictureConfig(crop=48, anew=True)
+
+
+def airjax(line: str) -> None:
+    """A command line."""
+    main(line.split())
 
 
 def discs(side: int, number: int = 9, colours: int = 0) -> np.ndarray:
@@ -70,20 +79,20 @@ def test_a_run_of_the_same_name_goes_first_and_both_cases_are_reported(here, cap
 
 
 def test_mistakes_are_reported_in_one_line(here, capsys):
-    line = mistake(capsys, "predict blob pictures")
+    line = mistake("predict blob pictures", capsys)
     assert "RUN must be the folder of a run" in line and "perhaps you meant blobs" in line
     assert "--object-size must be a number" in mistake(
-        capsys, "predict blobs pictures --object-size x"
+        "predict blobs pictures --object-size x", capsys
     )
-    assert "--channel must be grey" in mistake(capsys, "predict blobs pictures --channel colour")
+    assert "--channel must be grey" in mistake("predict blobs pictures --channel colour", capsys)
     run = Run.create(Config(TrainConfig(data="digits"), TINY), here / "run")
     run.save(*untrained(TINY, 0))
-    line = mistake(capsys, "predict run pictures --invert yes")
+    line = mistake("predict run pictures --invert yes", capsys)
     assert "--invert must be left out for a run" in line
-    assert "--from must be the folder" in mistake(capsys, "train pictures --from none")
-    line = mistake(capsys, "train pictures --from blobs --window-size 9")
+    assert "--from must be the folder" in mistake("train pictures --from none", capsys)
+    line = mistake("train pictures --from blobs --window-size 9", capsys)
     assert "--from must be a run whose networks fit: their window size is" in line
-    line = mistake(capsys, "train pictures --from run --out begun")
+    line = mistake("train pictures --from run --out begun", capsys)
     assert "--from must be a run whose networks fit: their guide is window" in line
     assert not (here / "begun").exists() and not (here / "found").exists()
 
@@ -154,3 +163,62 @@ def test_weights_in_half_precision_are_read_in_single_precision(name):
     model, guide = load_model(folder_of(name) / "model")
     assert model.decoder.mlp.layers[0].weight.dtype == np.float32
     assert guide.config.guide == "attend" and model.config.sums_on_black
+
+
+@pytest.fixture
+def ready_models(monkeypatch):
+    """The command that makes ready models."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import ready_models
+
+    return ready_models
+
+
+def counted(path: Path) -> dict[str, int]:
+    """The column ``count`` of a table, by file."""
+    with open(path) as file:
+        return {row["file"]: int(row["count"]) for row in csv.DictReader(file)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READY)
+def test_ready_models_count_pictures_that_they_were_not_trained_on(
+    ready_models, name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    pictures = Path("held_out")
+    ready_models.main(ready_models.Args(name, pictures, seed=5, number=12, only_pictures=True))
+    airjax(f"predict {name} {pictures}/images --out found")
+    assert "--object-size" in capsys.readouterr().out
+    true, found = counted(pictures / "counts.csv"), counted(Path("found", "counts.csv"))
+    errors = [abs(found[file] - count) for file, count in true.items()]
+    assert sum(errors) <= 0.15 * sum(true.values())
+
+
+@pytest.mark.slow
+def test_the_command_makes_a_model_that_reads_pictures_and_begins_a_training(
+    ready_models, here, monkeypatch, capsys
+):
+    ready_models.main(ready_models.Args("blobs", here / "made", number=12, steps=30))
+    with pytest.raises(InputError, match="out must be a new folder"):
+        ready_models.main(ready_models.Args("blobs", here / "made", number=12, steps=30))
+    airjax("predict made pictures --out found --invert no --object-size 20-40")
+    assert len(counted(here / "found" / "counts.csv")) == 6
+    train = "train pictures --from made --steps 4 --crop 48 --progress-every 1 --save-every 2"
+    airjax(f"{train} --out run")
+    assert "as before" in capsys.readouterr().out
+    run = Run.open(here / "run")
+    start = run.start
+    assert run.is_finished and start is not None
+    assert run.config.model.window_size == start[0].config.window_size
+    with monkeypatch.context() as patch:
+        patch.setattr(InterruptedAfter, "left", 2, raising=False)
+        patch.setattr(loop, "Interrupt", InterruptedAfter)
+        with pytest.raises(SystemExit):
+            airjax(f"{train} --out again")
+    assert not Run.open(here / "again").is_finished
+    airjax("train --resume again")
+    assert learned(here / "again") == learned(here / "run")
+    assert "must be left out where a run is resumed" in mistake(
+        "train --resume run --from made", capsys
+    )

@@ -33,7 +33,7 @@ def demo(
 
     Args:
         run: Folder of the run, of runs to choose from, or of a guide of solids; last is the newest
-            run.
+            run; or a ready model, blobs or digits.
         host: Address to listen on; 0.0.0.0 lets other machines see the page.
         port: Port to listen on.
         train: If runs/ has no finished run, train the default one first, without asking.

@@ -87,7 +87,8 @@ class Exhibit:
     @property
     def of_pictures(self) -> bool:
         """Whether the run was trained on picture files: then it was decided how to read them."""
-        return self.run.config.pictures.channel != "auto"
+        pictures = self.run.config.pictures
+        return pictures.channel != "auto" or pictures.anew
 
     def found(self, subject: Subject, num_paths: int) -> Answer:
         """What is found in a picture: in one of any size as ``airjax predict`` finds it,
