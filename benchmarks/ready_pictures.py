@@ -23,6 +23,8 @@ SIZES = {"blobs": (9.0, 36.0), "digits": (12.0, 40.0)}  # typical object of a pi
 COVERED = 0.3  # largest share of a picture that boxes of objects cover
 EMPTY = 0.03  # share of the pictures without objects
 NEAREST = {"blobs": 0.8, "digits": 1.0}  # least distance of two objects, in sums of their radii
+NOISE = {"blobs": 0.08, "digits": 0.02}  # largest standard deviation, where objects have 0.3 to 1
+HAZE = {"blobs": 0.25, "digits": 0.05}  # brightest
 TRIES = 30  # places that are tried for an object
 VISIBLE = 0.25  # of an object's brightness; tight boxes are drawn around the pixels above this
 Random = np.random.RandomState
@@ -66,7 +68,7 @@ def picture(kind: str, seed: int, i: int, part: str = "train") -> Picture:
             continue
         boxes.append(_add(canvas, draw(size), place))
         placed.append((*place, size))
-    image = _photographed(random, canvas, typical)
+    image = _photographed(random, canvas, typical, kind)
     return Picture(image, np.array(boxes, np.float32).reshape(-1, 4))
 
 
@@ -169,11 +171,11 @@ def _add(
     return left + int(x.min()), top + int(y.min()), left + int(x.max()) + 1, top + int(y.max()) + 1
 
 
-def _photographed(random: Random, canvas: np.ndarray, typical: float) -> np.ndarray:
+def _photographed(random: Random, canvas: np.ndarray, typical: float, kind: str) -> np.ndarray:
     """A canvas as a camera sees it: blurred, hazy, noisy, of some exposure."""
     canvas = ndimage.gaussian_filter(canvas, random.uniform(0, 0.06) * typical)
     haze = ndimage.zoom(random.random_sample((4, 4)), np.array(canvas.shape) / 4, mode="nearest")
-    canvas = canvas + random.uniform(0, 0.1) + random.uniform(0, 0.25) * haze
-    canvas = canvas + random.uniform(0.005, 0.08) * random.standard_normal(canvas.shape)
+    canvas = canvas + random.uniform(0, 0.1) + random.uniform(0, HAZE[kind]) * haze
+    canvas = canvas + random.uniform(0.005, NOISE[kind]) * random.standard_normal(canvas.shape)
     exposure = random.uniform(0.4, 1) / max(np.percentile(canvas, 99.8), 0.5)
     return np.round(255 * np.clip(exposure * canvas, 0, 1)).astype(np.uint8)
