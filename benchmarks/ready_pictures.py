@@ -1,8 +1,9 @@
-"""The pictures that ready models are trained on: round blobs, and digits, bright on dark.
+"""What ready models are trained and measured on: round blobs, and digits, bright on dark.
 
-Picture i of a seed depends on both only, whatever the number of pictures. Magnification, density,
-blur, haze and noise differ from picture to picture; size, shape and brightness from object to
-object as well.
+They are trained on crops as ``airjax train`` makes them of pictures: at the working scale, less the
+background, with whole objects only (`airjax.training.whole_objects`). Pictures are to measure them
+on: there, magnification, density and haze differ from one to the next. In both, blur, noise, size,
+shape and brightness differ. Picture i of a seed depends on both only, whatever their number.
 """
 
 import csv
@@ -16,8 +17,11 @@ from PIL import Image
 from scipy import ndimage
 from scipy.special import expit
 
+from airjax.data.dataset import Dataset
 from airjax.data.digits import MARGIN, load_digits
 
+CROP, OBJECT = 48, 16.0  # side of a crop, and typical larger side of an object there, in pixels
+MOST = 4  # objects in a crop
 SIDES = 160, 321  # height and width of a picture in pixels
 SIZES = {"blobs": (9.0, 36.0), "digits": (12.0, 40.0)}  # typical object of a picture, in pixels
 COVERED = 0.3  # largest share of a picture that boxes of objects cover
@@ -70,6 +74,44 @@ def picture(kind: str, seed: int, i: int, part: str = "train") -> Picture:
         placed.append((*place, size))
     image = _photographed(random, canvas, typical, kind)
     return Picture(image, np.array(boxes, np.float32).reshape(-1, 4))
+
+
+def crops(kind: str, seed: int, number: int) -> Dataset:
+    """Crops of whole objects, as the model sees them; each is there as it is, and mirrored.
+
+    Args:
+        kind: ``blobs`` or ``digits``.
+        seed: of all crops.
+        number: of different ones.
+    """
+    images, counts = np.zeros((number, CROP, CROP), np.uint8), np.zeros(number, np.int32)
+    boxes = np.full((number, MOST, 4), -1, np.float32)
+    for i in range(number):
+        random = Random([seed, i])
+        canvas, spread = np.zeros((CROP, CROP)), random.uniform(0.03, 0.25)
+        draw = _blobs(random) if kind == "blobs" else _digits(random, "train")
+        placed, crowding = list[tuple[float, float, float]](), random.random_sample()
+        for _ in range(random.randint(MOST + 1)):
+            size = OBJECT * np.exp(spread * random.standard_normal())
+            place = _place(random, size, placed, canvas.shape, crowding, NEAREST[kind])
+            if place is not None:
+                boxes[i, len(placed)] = _add(canvas, draw(size), place)
+                placed.append((*place, size))
+        counts[i] = len(placed)
+        canvas = ndimage.gaussian_filter(canvas, random.uniform(0, 0.06) * OBJECT)
+        canvas += random.uniform(0, NOISE[kind]) * random.standard_normal(canvas.shape)
+        canvas = random.uniform(0.7, 1.2) * (canvas - random.uniform(0, 0.02))
+        images[i] = np.round(255 * np.clip(canvas, 0, 1))
+    there = boxes[..., :1] >= 0
+    mirrored = np.where(there, CROP - boxes[..., [2, 1, 0, 3]], -1)
+    mirrored[..., [1, 3]] = boxes[..., [1, 3]]
+    # those of one crop stand together, so that held-out crops are others
+    images = np.stack([images, images[:, :, ::-1]], axis=1)
+    boxes = np.stack([boxes, mirrored], axis=1)
+    return Dataset(
+        images.reshape(-1, CROP, CROP), np.repeat(counts, 2),
+        boxes=boxes.reshape(-1, MOST, 4), name=kind,
+    )  # fmt: skip
 
 
 def write(folder: Path, kind: str, seed: int, number: int, part: str = "train") -> None:

@@ -91,10 +91,10 @@ def test_mistakes_are_reported_in_one_line(here, capsys):
     line = mistake("predict run pictures --invert yes", capsys)
     assert "--invert must be left out for a run" in line
     assert "--from must be the folder" in mistake("train pictures --from none", capsys)
-    line = mistake("train pictures --from blobs --window-size 9", capsys)
-    assert "--from must be a run whose networks fit: their window size is" in line
-    line = mistake("train pictures --from run --out begun", capsys)
-    assert "--from must be a run whose networks fit: their guide is window" in line
+    line = mistake("train pictures --from blobs --crop 48 --window-size 9", capsys)
+    assert "--from must be a run whose networks fit; what differs is window size" in line
+    line = mistake("train pictures --from run --crop 48 --out begun", capsys)
+    assert "--from must be a run whose networks fit; what differs is guide: window there" in line
     assert not (here / "begun").exists() and not (here / "found").exists()
 
 
@@ -135,9 +135,9 @@ def test_settings_of_a_training_that_begins_with_networks():
     config, _ = begun_with(start, Config(TrainConfig(data="x", steps=7)), decided, [])
     assert config.train.steps is None  # what is given has been decided elsewhere
     in_colour = dataclasses.replace(decided, model=dataclasses.replace(decided.model, channels=3))
-    with pytest.raises(InputError, match="their channels is 1, here it is 3"):
+    with pytest.raises(InputError, match="channels: 1 there, 3 here"):
         begun_with(start, asked, in_colour, [])
-    with pytest.raises(InputError, match="their encoder latent size is 14, here it is 50"):
+    with pytest.raises(InputError, match="encoder latent size: 14 there, 50 here"):
         begun_with(start, asked, dataclasses.replace(decided, model=asked.model), [],
                    ["encoder_latent_size"])  # fmt: skip
 

@@ -24,7 +24,6 @@ OPEN = (
 )  # fmt: skip
 SAME = ("guide", "compose", "channels")  # decided from the images
 OF_IMAGES = ("embed_channels", "image_size")  # that guides other than attend depend on
-FLAGS = {"encoder_latent_size": "code", "window_size": "window"}
 
 
 def begun_with(
@@ -57,10 +56,9 @@ def begun_with(
         here, there = getattr(model, name), getattr(start, name)
         if here != there:
             setting = name.replace("_", " ")
-            rule = (
-                f"must be a run whose networks fit: their {setting} is {there}, here it is {here}"
-            )
-            raise InputError("from", rule)
+            rule = "must be a run whose networks fit; what differs is"
+            raise InputError("from", f"{rule} {setting}: {there} there, {here} here")
+    model = model.for_images(model.image_shape)  # whether the window is not larger
     train, estimator, dropped = decided.train, decided.estimator, {"--encoder-latent-size"}
     made = [Decision("code", f"{model.encoder_latent_size} numbers an object, as before",
                      "--encoder-latent-size")]  # fmt: skip
