@@ -29,6 +29,9 @@ EMPTY = 0.03  # share of the pictures without objects
 NEAREST = {"blobs": 0.8, "digits": 1.0}  # least distance of two objects, in sums of their radii
 NOISE = {"blobs": 0.08, "digits": 0.02}  # largest standard deviation, where objects have 0.3 to 1
 HAZE = {"blobs": 0.25, "digits": 0.05}  # brightest
+# what may be left of the background of a crop: first and last value. A smooth blob draws it, as an
+# object of which nothing is visible; a digit does not
+LEFT = {"blobs": (0.0, -0.02), "digits": (-0.02, 0.04)}
 TRIES = 30  # places that are tried for an object
 VISIBLE = 0.25  # of an object's brightness; tight boxes are drawn around the pixels above this
 Random = np.random.RandomState
@@ -100,7 +103,8 @@ def crops(kind: str, seed: int, number: int) -> Dataset:
         counts[i] = len(placed)
         canvas = ndimage.gaussian_filter(canvas, random.uniform(0, 0.06) * OBJECT)
         canvas += random.uniform(0, NOISE[kind]) * random.standard_normal(canvas.shape)
-        canvas = random.uniform(0.7, 1.2) * (canvas - random.uniform(0, 0.02))
+        (first, last), gain = LEFT[kind], random.uniform(0.7, 1.2)
+        canvas = gain * (canvas + (first + (last - first) * random.random_sample()))
         images[i] = np.round(255 * np.clip(canvas, 0, 1))
     there = boxes[..., :1] >= 0
     mirrored = np.where(there, CROP - boxes[..., [2, 1, 0, 3]], -1)
