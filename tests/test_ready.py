@@ -151,7 +151,8 @@ def test_a_training_begins_with_the_networks_that_it_is_given():
     for made, wanted in ((model.decoder, start[0].decoder), (guide.networks, start[1].networks)):
         leaves = zip(jax.tree.leaves(made), jax.tree.leaves(wanted), strict=True)
         assert all(np.allclose(a, b, atol=1e-6) for a, b in leaves)
-    other, _ = Trainer(config, images).programs(Trainer(config, images).init())
+    fresh = Trainer(config, images)
+    other, _ = fresh.programs(fresh.init())
     assert not np.array_equal(
         other.decoder.mlp.layers[0].weight, model.decoder.mlp.layers[0].weight
     )
