@@ -43,7 +43,7 @@ class Args:
         fresh: numbers of steps of trainings from freshly drawn networks. The end of the first one
             is the final accuracy, unless ``final`` is given.
         begun: numbers of steps of trainings from the networks of ``start``.
-        every: steps between two readings.
+        every: steps between two readings, a multiple of 100.
         final: mean error to compare with.
         seed: of the trainings.
         out: JSON file for the results.
