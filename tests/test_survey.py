@@ -235,3 +235,40 @@ def test_large_objects_are_read_at_a_working_scale(size, tmp_path):
     (read, *_) = read_images(sorted(path.iterdir()), found.pictures)
     back = read.placement.in_file(np.float32([[0, 0, *read.image.shape[1::-1]]]))
     np.testing.assert_allclose(back[0], [0, 0, shape[1], shape[0]], atol=0.6)
+
+
+def white_pages(number=12, blank=(), noise=0.0, side=120):
+    """Three dark discs of 11 pixels on white each, less than 1 % of a page of 240."""
+    random, pages = np.random.default_rng(0), []
+    y, x = np.mgrid[:side, :side]
+    for i in range(number):
+        page = np.full((side, side), 255.0) + noise * random.standard_normal((side, side))
+        for _ in range(0 if i in blank else 3):
+            cy, cx = random.uniform(8, side - 8, 2)
+            page[(y - cy) ** 2 + (x - cx) ** 2 < 5.5**2] = 30
+        pages.append(np.clip(page - 3 * noise, 0, 255).round().astype(np.uint8))
+    return pages
+
+
+@pytest.mark.parametrize("blank", [(), range(4), range(8)])
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+@pytest.mark.parametrize("side", [120, 300])
+def test_blank_pages_and_few_dark_objects_do_not_hide_a_white_background(
+    tmp_path, blank, noise, side
+):
+    pages = white_pages(blank=blank, noise=noise, side=side)
+    found = load_folder(folder_of(pages, tmp_path / "a"), PictureConfig(crop=0), "all")
+    assert found.survey.pictures.invert == "yes"
+    assert 9 <= found.survey.sizes.typical <= 13
+    images = found.parts[0].images
+    assert np.median(images, axis=(1, 2)).max() <= 10  # also those of blank pages
+    shown = [i for i in range(len(pages)) if i not in blank]
+    assert (np.percentile(images[shown], 99.9, axis=(1, 2)) > 200).all()
+
+
+def test_blank_pages_are_black_where_each_picture_has_its_own_polarity(tmp_path):
+    pages = white_pages(16, blank=range(4), noise=3.0)
+    pages[8:] = [255 - page for page in pages[8:]]
+    found = load_folder(folder_of(pages, tmp_path / "a"), PictureConfig(crop=0), "all")
+    assert found.survey.pictures.invert == "picture"
+    assert np.median(found.parts[0].images, axis=(1, 2)).max() <= 10

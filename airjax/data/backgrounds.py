@@ -9,7 +9,7 @@ from airjax.background import VISIBLE
 from airjax.config import Background
 from airjax.data.decode import Frame
 from airjax.data.lines import straight_lines
-from airjax.data.signal import Levels, extremes, foreground, scaled
+from airjax.data.signal import Levels, extremes, foreground, scaled, shows_something
 from airjax.data.signal import channel as channel_of
 from airjax.data.working_scale import LINES, OBJECTS, WORKING
 from airjax.object_size import Sizes, sizes
@@ -82,8 +82,9 @@ def has_common_background(frames: Sequence[Frame], pictures: PictureConfig) -> b
 
 
 def common_levels(frames: Sequence[Frame], pictures: PictureConfig) -> Levels:
-    """The levels of all pictures together: the medians of each."""
-    each = [extremes(channel_of(frame, pictures.channel), frame.alpha) for frame in frames]
+    """The levels of all pictures together: the medians of each that shows something."""
+    every = [(channel_of(frame, pictures.channel), frame.alpha) for frame in frames]
+    each = [extremes(*one) for one in [one for one in every if shows_something(*one)] or every]
     black, white = (float(np.median(level)) for level in list(zip(*each, strict=True))[:2])
     return Levels(black, white if white > black else black + 1e-6)
 

@@ -18,9 +18,11 @@ from airjax.picture_config import PictureConfig
 LUMINANCE = (0.299, 0.587, 0.114)  # of ITU-R BT.601
 COLOURS = ("colour", "all")  # channels that stay several
 DARKEST, BRIGHTEST = 1, 99.8  # percentiles that the levels of a picture are
+RARE = 0.02  # of a hundred, on both sides: where the others are of noise, since objects are few
 PEAK = 95  # percentile of the foreground that becomes white
 NOISE = 8.0  # times its noise, what becomes white in a picture with levels of its own
 BRIGHT = 0.5  # a border above this, between darkest and brightest, is a bright background
+UNSURE = 0.1  # brightness of a background that is neither dark nor bright
 VISIBLE_ALPHA = 0.5
 WHITE_BYTE = 255.0  # of the formats that have opacities
 
@@ -64,18 +66,43 @@ def channel(frame: Frame, name: str) -> Float[np.ndarray, "H W *C"]:
 
 
 def extremes(values: Float[np.ndarray, "H W *C"], alpha: np.ndarray | None = None) -> Levels:
-    """The levels of a picture: nearly its darkest and its brightest value."""
+    """The levels of a picture: nearly its darkest and its brightest value. Where there is only
+    noise between them, those of fewer pixels."""
     seen = values if alpha is None else values[alpha > VISIBLE_ALPHA]
     if seen.size == 0:
         return Levels(0.0, 1.0)
     black, white = (float(x) for x in np.percentile(seen, [DARKEST, BRIGHTEST]))
-    return Levels(black, white if white > black else max(float(seen.max()), black + 1e-6))
+    if white - black <= NOISE * noise(values.mean(-1) if values.ndim == 3 else values):
+        black, white = (float(x) for x in np.percentile(seen, [RARE, 100 - RARE]))
+    if white <= black:
+        black, white = float(seen.min()), float(seen.max())
+    return Levels(black, white if white > black else black + 1e-6)
 
 
-def brightness(values: Float[np.ndarray, "H W *C"], alpha: np.ndarray | None = None) -> float:
-    """How bright the background of a picture is: the median of its border, from 0 (the darkest
-    value of the picture) to 1 (the brightest). If the border is transparent, the background is
-    taken to be the opposite of what is visible; 0 if nothing is visible."""
+def shows_something(values: Float[np.ndarray, "H W *C"], alpha: np.ndarray | None = None) -> bool:
+    """Whether the levels of a picture are not those of noise, or of one value."""
+    black, white, _ = extremes(values, alpha)
+    grey = values.mean(-1) if values.ndim == 3 else values
+    return np.ptp(values) > 0 and white - black > NOISE * noise(grey)
+
+
+def brightness(
+    values: Float[np.ndarray, "H W *C"],
+    alpha: np.ndarray | None = None,
+    levels: Levels | None = None,
+) -> float:
+    """How bright the background of a picture is: the median of its border, from 0 (dark) to 1. If
+    the border is transparent, the background is taken to be the opposite of what is visible; 0 if
+    nothing is visible.
+
+    Args:
+        values: of the file.
+        alpha: opacities.
+        levels: that are 0 and 1; by default nearly the darkest and the brightest value of the
+            picture, or, where these do not tell, since they are noise, its very darkest and
+            brightest one. Of a picture of one value only, the background is neither dark nor
+            bright.
+    """
     grey = values.mean(-1) if values.ndim == 3 else values
     border = np.ones(grey.shape, bool)
     border[1:-1, 1:-1] = False
@@ -84,8 +111,23 @@ def brightness(values: Float[np.ndarray, "H W *C"], alpha: np.ndarray | None = N
         return 0.0
     if not (border & visible).any():
         return float(np.median(grey[visible]) < WHITE_BYTE / 2)
-    black, white, _ = extremes(grey, alpha)
-    return float((np.median(grey[border & visible]) - black) / (white - black))
+    background = float(np.median(grey[border & visible]))
+    if levels is not None:
+        return _between(background, *levels[:2])
+    darkest, brightest = float(grey[visible].min()), float(grey[visible].max())
+    if brightest <= darkest:
+        return BRIGHT
+    found = _between(background, *extremes(grey, alpha)[:2])
+    return found if is_sure(found) else _between(background, darkest, brightest)
+
+
+def _between(value: float, black: float, white: float) -> float:
+    return (value - black) / (white - black)
+
+
+def is_sure(brightness: float) -> bool:
+    """Whether a background is clearly dark or clearly bright."""
+    return abs(brightness - BRIGHT) > UNSURE
 
 
 def scaled(
@@ -103,7 +145,10 @@ def scaled(
     value = (values - black) / (white - black)
     bright = config.invert == "yes"
     if config.invert == "picture":
-        bright = brightness(values, frame.alpha) > BRIGHT
+        own = brightness(values, frame.alpha)
+        if not is_sure(own) and levels is not None:  # nothing is in it, or not much
+            own = brightness(values, frame.alpha, levels)
+        bright = own > BRIGHT
     value = np.float32(1) - value if bright else value
     if frame.alpha is not None:
         value = value * (frame.alpha[..., None] if value.ndim == 3 else frame.alpha)

@@ -31,6 +31,7 @@ from airjax.data.signal import (
     brightness,
     extremes,
     foreground,
+    is_sure,
     peak,
     scaled,
 )
@@ -45,7 +46,6 @@ SAMPLED = 20  # pictures that decide
 COARSE = 200  # pixels on the smaller side that tell a bright background
 COLOURFUL = 0.1, 1e-3  # least difference of a pixel's channels, and least share of such pixels
 ALONE = 0.35  # a channel has the signal if the others have less than this share of its contrast
-UNSURE = 0.1  # brightness of a background that is neither dark nor bright
 DIFFER = 0.05  # share of pictures of the other polarity from which each decides for itself
 CLEAR = 8.0  # times the noise: the peak of a picture that shows something
 VARY = 2.0  # ratio of the peaks of pictures from which each has its own levels
@@ -251,11 +251,12 @@ def find_channel(frames: Sequence[Frame]) -> str:
 def find_polarity(frames: Sequence[Frame], channel: str) -> str:
     """Whether objects are dark on bright: "yes", "no", or "picture" where pictures differ."""
     found = [brightness(channel_of(frame, channel), frame.alpha) for frame in frames]
-    bright = sum(each > BRIGHT + UNSURE for each in found)
-    dark = sum(each < BRIGHT - UNSURE for each in found)
-    if min(bright, dark) > DIFFER * len(found):
+    varied = [each for each in found if each != BRIGHT] or [0.0]  # not by pictures of one value
+    bright = sum(each > BRIGHT for each in varied if is_sure(each))
+    dark = sum(each < BRIGHT for each in varied if is_sure(each))
+    if min(bright, dark) > DIFFER * len(varied):
         return "picture"
-    return "yes" if np.median(found) > BRIGHT else "no"
+    return "yes" if np.median(varied) > BRIGHT else "no"
 
 
 def with_levels(
