@@ -26,7 +26,7 @@ SIDES = 160, 321  # height and width of a picture in pixels
 SIZES = {"blobs": (9.0, 36.0), "digits": (12.0, 40.0)}  # typical object of a picture, in pixels
 COVERED = 0.3  # largest share of a picture that boxes of objects cover
 EMPTY = 0.03  # share of the pictures without objects
-NEAREST = {"blobs": 0.8, "digits": 1.0}  # least distance of two objects, in sums of their radii
+NEAREST = {"blobs": 0.5, "digits": 1.0}  # least distance of two objects, in sums of their radii
 NOISE = {"blobs": 0.08, "digits": 0.02}  # largest standard deviation, where objects have 0.3 to 1
 HAZE = {"blobs": 0.25, "digits": 0.05}  # brightest
 # what may be left of the background of a crop: first and last value. A smooth blob draws it, as an
