@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airjax.config import Config as Config
     from airjax.training.session import Session as Session
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {"AIR": "airjax.air", "Config": "airjax.config", "Session": "airjax.training.session"}
 
