@@ -234,7 +234,7 @@ CONFIG, MANIFEST_, WEIGHTS = "config.json", f"model/{MANIFEST}", f"model/{ARRAYS
         ),
         (
             lambda r: shutil.rmtree(r / "model"),
-            "RUN must have a trained model; to go on: airjax train --resume {run}, got {run}",
+            "RUN must have a trained model; to continue: airjax train --resume {run}, got {run}",
         ),
         (lambda r: (r / MANIFEST_).unlink(), "{run}/model/manifest.json must be readable: No such"),
         (lambda r: cut(r / MANIFEST_, 100), "{run}/model/manifest.json must be JSON: "),

@@ -40,6 +40,10 @@ def test_whole_pictures_leave_less():
     in_crops = USUAL._replace(in_crops=True)
     assert "explain 80 % of it" in in_crops.unlike(Explained(0.03, 0.8), 9)
     assert "1.5 times" in in_crops.unlike(Explained(0.06, 0.9), 9)
+    composed = in_crops._replace(composed=True)  # other crowds, other noise
+    assert not composed.unlike(Explained(0.09, 0.9), 9)
+    assert "2.8 times" in composed.unlike(Explained(0.11, 0.9), 9)
+    assert "explain 80 % of it" in composed.unlike(Explained(0.03, 0.8), 9)
     assert not in_crops.unlike(Explained(0.03, 0.9), 9) + UNKNOWN.unlike(Explained(9.0, 0.0), 9)
     assert not USUAL.unlike(None, 9)
     assert not Usual(Explained(0.04, None), in_crops=False).unlike(Explained(0.05, -0.1), 9)

@@ -9,7 +9,8 @@ well: the share that they explain is small.
 The thresholds for images of one size were set with one run and checked with four others: of their
 300 held-out images none is called unlike, of 240 real pictures of other kinds 205 are, of 100 of
 noise all. Those for whole pictures were set with runs on two kinds of cells: of 16 of their own
-pictures none is called unlike, of 48 of other kinds 30 are (docs/demo.md has each pair).
+pictures none is called unlike, of 48 of other kinds 30 are (docs/demo.md has each pair). For ready
+models, whose training images were composed, the limit of the residual is the wide one.
 """
 
 from typing import Any, NamedTuple
@@ -47,18 +48,28 @@ class Usual(NamedTuple):
     Attributes:
         explained: of them together; None where it is not known.
         in_crops: whether images are crops of the pictures that are read.
+        composed: whether they were composed, so that the pictures that are read may be more
+            crowded, or have more noise: the residual says less.
     """
 
     explained: Explained | None
     in_crops: bool
+    composed: bool = False
 
     @classmethod
-    def of(cls, scores: dict[str, Any], health: dict[str, Any], in_crops: bool) -> "Usual":
+    def of(
+        cls,
+        scores: dict[str, Any],
+        health: dict[str, Any],
+        in_crops: bool,
+        composed: bool = False,
+    ) -> "Usual":
         """From a run's ``evaluation.json`` and ``health.json``."""
         error = scores.get("reconstruction_mse")
         if error is None:
-            return cls(None, in_crops)
-        return cls(Explained(float(np.sqrt(error)), health.get("explained")), in_crops)
+            return UNKNOWN
+        usual = Explained(float(np.sqrt(error)), health.get("explained"))
+        return cls(usual, in_crops, composed)
 
     def unlike(self, this: Explained | None, number: int) -> str:
         """Why a picture looks unlike those of the training; "" if it does not.
@@ -71,7 +82,8 @@ class Usual(NamedTuple):
             return ""
         usual, most, least = self.explained, LARGE, LITTLE
         if self.in_crops:
-            most, least = LARGE_IN_WHOLE, LITTLE_IN_WHOLE
+            most = LARGE if self.composed else LARGE_IN_WHOLE
+            least = LITTLE_IN_WHOLE
         if this.residual > most * usual.residual:
             times = this.residual / usual.residual
             return f"the objects leave {times:.1f} times the residual of held-out images"

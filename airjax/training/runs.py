@@ -301,12 +301,13 @@ class Run:
         """How well objects explained the held-out images, by the same measures."""
         scores = self.report() if (self.path / "evaluation.json").exists() else {}
         health = self._json("health.json") if (self.path / "health.json").exists() else {}
-        return Usual.of(scores, health, bool(self.config.pictures.crop))
+        pictures = self.config.pictures
+        return Usual.of(scores, health, bool(pictures.crop), composed=pictures.anew)
 
     def _check_trained(self) -> None:
         if not (self.path / "model").exists():
             command = f"airjax train --resume {shlex.quote(str(self.whole))}"
-            raise InputError("run", f"must have a trained model; to go on: {command}", self.path)
+            raise InputError("run", f"must have a trained model; to continue: {command}", self.path)
 
     def data(self, name: str | None, part: data.Part | None, data_dir: Path | None) -> Dataset:
         """A data set for evaluation; the run's held-out images by default.
