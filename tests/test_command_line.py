@@ -160,6 +160,7 @@ def test_every_setting_is_a_flag_of_one_group():
         "local_background",
         "lines",
         "white_of_type",
+        "anew",  # of ready models alone
     }
     assert sorted(grouped) == sorted(set(PART_OF) - from_data)
 
