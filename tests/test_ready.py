@@ -192,7 +192,8 @@ def test_ready_models_count_pictures_that_they_were_not_trained_on(
     assert "--object-size" in capsys.readouterr().out
     true, found = counted(pictures / "counts.csv"), counted(Path("found", "counts.csv"))
     errors = [abs(found[file] - count) for file, count in true.items()]
-    assert sum(errors) <= 0.15 * sum(true.values())
+    # blobs overlap, digits only touch
+    assert sum(errors) <= {"blobs": 0.2, "digits": 0.05}[name] * sum(true.values())
 
 
 @pytest.mark.slow

@@ -13,6 +13,10 @@ from airjax.data.survey import Survey, survey
 from airjax.data.working_scale import MOST, WORKING
 from airjax.picture_config import PictureConfig
 
+# ratio of the quartiles of pictures' sizes from which each has its own scale: less than in a
+# training, which learns the sizes that there are
+DIFFERENT = 1.25
+
 
 class Asked(NamedTuple):
     """What is given for these pictures, beside their `airjax.picture_config.PictureConfig`.
@@ -65,4 +69,6 @@ def for_ready_model(
 def _surveyed(
     files: Sequence[Path], config: PictureConfig, contents: Contents | None, asked: Asked
 ) -> Survey:
-    return survey(files, config, asked.background, asked.object_size, contents=contents)
+    return survey(
+        files, config, asked.background, asked.object_size, contents=contents, different=DIFFERENT
+    )

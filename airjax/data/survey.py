@@ -146,6 +146,7 @@ def survey(
     object_size: float | None = None,
     size_matters: bool = True,
     contents: Contents | None = None,
+    different: float = DIFFERENT,
 ) -> Survey:
     """Decides everything that is open.
 
@@ -156,6 +157,7 @@ def survey(
         object_size: in pixels of the file, if it is given.
         size_matters: whether the size of objects, and what depends on it, is decided.
         contents: gives the bytes of files that are not of this machine.
+        different: ratio of the quartiles of pictures' sizes from which each has its own scale.
     """
     frames, coarse, shapes = sample(files, pictures.pages, contents)
     decisions: list[Decision] = []
@@ -204,7 +206,7 @@ def survey(
     if object_size is None and pictures.scale is None and pictures.size is None and found:
         typical = [each.typical for f in frames if (each := sizes_in(f, pictures)) is not None]
         low, high = np.percentile(typical or [found.typical], [25, 75])
-        if len(typical) >= FEW and high > DIFFERENT * low:
+        if len(typical) >= FEW and high > different * low:
             pictures = replace(pictures, scale="picture")
             seen = [as_image(frame, of_picture(frame, pictures)) for frame in frames]
             found = sizes([image.max(-1) if image.ndim == 3 else image for image in seen]) or found
