@@ -83,7 +83,7 @@ def shows_something(values: Float[np.ndarray, "H W *C"], alpha: np.ndarray | Non
     """Whether the levels of a picture are not those of noise, or of one value."""
     black, white, _ = extremes(values, alpha)
     grey = values.mean(-1) if values.ndim == 3 else values
-    return np.ptp(values) > 0 and white - black > NOISE * noise(grey)
+    return bool(np.ptp(values) > 0 and white - black > NOISE * noise(grey))
 
 
 def brightness(
