@@ -59,8 +59,8 @@ def test_what_is_drawn_is_read(page):
 
 
 def test_where_as_many_are_found_as_can_be_counted_it_is_said(page):
-    for x in (0.36, 0.47, 0.58):  # only together they are bright enough for three
-        after(page, lambda x=x: stroke(page, (x, 0.35), (x, 0.6)))
+    for x in (0.15, 0.22, 0.29, 0.36, 0.43, 0.5, 0.57, 0.64, 0.71, 0.78):  # only together enough
+        after(page, lambda x=x: stroke(page, (x, 0.2), (x, 0.8)))
     sync_api.expect(page.locator(".air-count")).to_have_attribute("data-count", "3")
     assert "3 is the most that this run can count: there may be more" in page.inner_text("#answer")
     after(page, lambda: page.click("[data-do=clear]"))
