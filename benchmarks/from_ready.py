@@ -73,7 +73,7 @@ class Watch(loop.Record):
         self.points, self.begin, self.reading = list[dict[str, float]](), 0.0, 0.0
 
     def add(self, trainer: Trainer, state: TrainState, row: Row) -> None:
-        """Reads the pictures every so many steps."""
+        """Reads the pictures after every ``every`` steps, and after the last one."""
         super().add(trainer, state, row)
         if row["step"] % self.every and row["step"] != trainer.config.train.num_steps:
             return

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from airjax import storage
-from airjax.cli.predictions import air_of, check_there, new_results
+from airjax.cli.predictions import check_there, new_results
+from airjax.cli.reading_flags import ReadingFlags
 from airjax.console import console, decisions_table, report, tracked
 from airjax.data.files import check_outside
 from airjax.data.folder import for_these
@@ -17,7 +18,7 @@ from airjax.picture_config import PictureConfig
 from airjax.prediction.on_ray import Done, read_parts, started
 from airjax.prediction.parts import Parts
 from airjax.prediction.places import Listing, Place, is_url
-from airjax.prediction.predictor import Kept, Predictor
+from airjax.prediction.predictor import Predictor
 from airjax.training.runs import Run
 
 
@@ -25,8 +26,7 @@ def predict_on_ray(
     run: Run,
     folder: str,
     out: str | None,
-    kept: Kept,
-    how: tuple[int, str, int],
+    reading: ReadingFlags,
     read: tuple[PictureConfig, Asked],
 ) -> None:
     """Reads pictures with Ray, and prints what was decided, left out, found and written.
@@ -35,9 +35,8 @@ def predict_on_ray(
         run: with a trained model.
         folder: path or URL of the pictures.
         out: path or URL of the results, new or to be continued; None for a new one.
-        kept: which objects are written.
-        how: number of paths, second look, and seed, see `airjax.cli.predictions.air_of`.
-        read: how pictures are read, see `airjax.cli.ready.PictureFlags`.
+        reading: how objects are found, and which are written.
+        read: how pictures are read, see `airjax.cli.picture_flags.PictureFlags`.
 
     Raises:
         InputError: if the pictures or the results cannot be read or written, or there is no Ray.
@@ -52,7 +51,7 @@ def predict_on_ray(
     # first Ray, which forks: threads of JAX or of file systems would not survive that
     with started() as ray:
         pictures, place = Listing.of(folder, "folder"), Place(to, "out")
-        air, flags = air_of(run, *how)
+        (air, flags), kept = reading.air_of(run), reading.kept()
         channels = air.model.config.channels
         seen = for_these(pictures.files, read[0], channels, pictures.contents, read[1])
         if seen.decisions:
@@ -60,7 +59,7 @@ def predict_on_ray(
         for line in pictures.passed_over:
             report(line)
         settings = {"model": _digest(run), "pictures": asdict(seen.pictures)}
-        settings |= {k: str(v) for k, v in (asdict(kept) | flags).items()}
+        settings |= {k: str(v) for k, v in flags.items()}
         planned = Parts.plan(place, pictures, settings)
         files, before = planned.files, len(planned.finished)
         report(f"{len(pictures.files)} pictures in {len(files)} parts, to {to}")

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from airjax.checks import a_seed, at_least_1, positive
-from airjax.cli.predict import as_text, check_kept, of_run
-from airjax.cli.runs import RunPath, SecondLook, trained
+from airjax.checks import positive
+from airjax.cli.picture_flags import PictureFlags
+from airjax.cli.reading_flags import ReadingFlags, as_text, of_run
+from airjax.cli.runs import RunPath, trained
 from airjax.errors import InputError
 
 if TYPE_CHECKING:
     from airjax.tracking.tracks import Tracks
 
+READING, NOT_GIVEN = ReadingFlags(), PictureFlags()
 TRACKED = Path("tracked")  # folder of results unless another one is given
 
 
@@ -40,16 +42,8 @@ def track(
         arg(metavar="FLOAT", help_behavior_hint="(default: from the codes of objects)"),
     ] = None,
     draw: bool = False,
-    threshold: float = 0.0,
-    min_size: float = 0.0,
-    max_size: float = math.inf,
-    exclude_edges: bool = False,
-    strict: bool = False,
-    num_paths: int = 5,
-    second_look: SecondLook = "doubtful",
-    seed: Annotated[
-        int | None, arg(metavar="INT", help_behavior_hint="(default: the run's)")
-    ] = None,
+    reading: ReadingFlags = READING,
+    pictures: PictureFlags = NOT_GIVEN,
 ) -> None:
     """Find the objects in the frames of a video, and link them into tracks: a table for trackpy.
 
@@ -65,23 +59,15 @@ def track(
             takes it (steady). auto is what predicts places better.
         code_weight: What codes weigh beside places; 0 is places alone.
         draw: Also draw the tracks over the first frame.
-        threshold: Leave out objects with a lower score.
-        min_size: Leave out objects whose larger side is smaller, in pixels.
-        max_size: Leave out objects whose larger side is larger, in pixels.
-        exclude_edges: Leave out objects that touch the border of the picture.
-        strict: Stop at a frame that cannot be read, instead of taking it as one without objects.
-        num_paths: K, the paths of the guide that counts are averaged over.
-        second_look: As of airjax predict.
-        seed: Of the guide's samples.
+        reading: How objects are found, and which are in the results.
+        pictures: How frames are read with a ready model.
     """
-    from airjax.cli.predictions import air_of, new_results
+    from airjax.cli.predictions import new_results
     from airjax.data.files import check_outside
-    from airjax.prediction.predictor import Kept
     from airjax.tracking.frames import read_frames
     from airjax.tracking.tracks import Tracks
 
-    at_least_1(num_paths=num_paths)
-    check_kept(threshold, min_size, max_size)
+    reading.check()
     linking: dict[str, Any] = {"memory": memory, "motion": motion}
     if memory < 0:
         raise InputError("memory", "must be at least 0", memory)
@@ -93,22 +79,19 @@ def track(
             raise InputError("code_weight", "must be at least 0", code_weight)
         linking["code_weight"] = code_weight
     found = trained(run)
-    seed = found.config.train.seed if seed is None else seed
-    a_seed(seed)
+    settings, asked = pictures.of(found)
     if not frames.exists():
         raise InputError("frames", "must be a folder of pictures, or a file of images", frames)
     to = new_results(str(frames), TRACKED) if out is None else out
     check_outside(to, frames)
     if to.exists():
         raise InputError("out", "must be a new folder (nothing is overwritten)", to)
-    air, flags = air_of(found, num_paths, second_look, seed)
-    kept = Kept(threshold, min_size, max_size, exclude_edges)
-    read = read_frames(air, frames, found.config.pictures, kept, strict, found.usual)
+    (air, flags), kept = reading.air_of(found), reading.kept()
+    read = read_frames(air, frames, settings, kept, reading.strict, found.usual, asked)
     tracks = Tracks.of(read, **linking)
-    given = as_text(asdict(kept) | flags | linking)
-    settings = {"run": of_run(found), "airjax track": {"frames": str(frames)} | given}
+    given = {"frames": str(frames)} | as_text(flags | linking)
     _tell(tracks, kept.flags())
-    _write(tracks, to, settings, draw)
+    _write(tracks, to, {"run": of_run(found), "airjax track": given}, draw)
 
 
 def _tell(tracks: "Tracks", kept: str) -> None:

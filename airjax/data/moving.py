@@ -13,8 +13,8 @@ STEP = 0.1  # what an object moves from a frame to the next, of the room that it
 
 def moving(pool: Pool, config: SceneConfig, name: str, part: str) -> Dataset:
     """Scenes whose objects move: each has a constant speed and a random direction, bounces off the
-    border, and crosses the others; sums are clipped. A sequence has ``FRAMES`` frames (the last one
-    what is left of ``config.num_scenes``).
+    border, and crosses the others; sums are clipped. A sequence has ``FRAMES`` frames; the last
+    one is shorter if ``config.num_scenes`` is no multiple of it.
 
     Source: Srivastava, Mansimov and Salakhutdinov, Unsupervised learning of video representations
     using LSTMs, 2015 (moving MNIST). There, two digits of 28 pixels move on 64 x 64, and the

@@ -17,6 +17,7 @@ from airjax.data.decode import Broken, Frame
 from airjax.data.files import picture_files
 from airjax.data.folder import ReadImage, for_these
 from airjax.data.placement import FROM_BOTTOM, FROM_RIGHT, SWAPPED, Placement
+from airjax.data.ready import ASKED, Asked
 from airjax.data.signal import channel, extremes
 from airjax.errors import InputError
 from airjax.inference.out_of_distribution import UNKNOWN, Usual
@@ -67,6 +68,7 @@ def read_frames(
     kept: Kept = KEPT,
     strict: bool = False,
     usual: Usual = UNKNOWN,
+    asked: Asked = ASKED,
 ) -> Frames:
     """Finds the objects in each frame.
 
@@ -77,6 +79,7 @@ def read_frames(
         kept: which objects are in the results (default: all).
         strict: stop at a frame that cannot be read.
         usual: how well objects explained the held-out images of the training.
+        asked: what is given for these frames, with a ready model.
 
     Raises:
         InputError: if there are fewer than two frames, or they have several sizes; if a frame is
@@ -87,7 +90,7 @@ def read_frames(
     else:
         found = picture_files(path, "frames")
         files, root = sorted(found.files, key=natural), path if path.is_dir() else path.parent
-        seen = for_these(files, settings, air.model.config.channels)
+        seen = for_these(files, settings, air.model.config.channels, asked=asked)
         predictor = Predictor(air, seen.pictures, kept)
         frames = Frames(_order(files, root), len(files))
         frames.decisions, frames.passed_over = seen.decisions, found.report()

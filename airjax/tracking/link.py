@@ -38,7 +38,8 @@ class Links(NamedTuple):
     Attributes:
         particle: number of the track, from 0.
         moved: pixels from where the object was expected; nan for the first one of a track.
-        code_distance: distance of its code from the mean code of its track before; nan likewise.
+        code_distance: distance of its code from the mean code of the earlier objects of its track;
+            nan for the first one.
     """
 
     particle: Int[np.ndarray, " n"]
