@@ -41,10 +41,9 @@ class Args:
         sets: their names.
         start: a ready model, or the folder of a run.
         fresh: numbers of steps of trainings from freshly drawn networks. The end of the first one
-            is the final accuracy, unless ``final`` is given.
+            is the accuracy to reach.
         begun: numbers of steps of trainings from the networks of ``start``.
         every: steps between two readings, a multiple of 100.
-        final: mean error to compare with.
         seed: of the trainings.
         out: JSON file for the results.
     """
@@ -55,7 +54,6 @@ class Args:
     fresh: tuple[int, ...] = (6000,)
     begun: tuple[int, ...] = (2000,)
     every: int = 500
-    final: float | None = None
     seed: int = 0
     out: Path | None = None
 
@@ -133,7 +131,7 @@ def main(args: Args) -> None:
         cells = [[key, point["step"], f"{point['seconds']:.0f}", f"{point['error']:.2f}"]
                  for key, each in rows.items() for point in each]  # fmt: skip
         print(f"\n{name}\n" + common.table(["training", "step", "seconds", "mean error"], cells))
-        goal = NEAR * (args.final or next(iter(rows.values()))[-1]["error"])
+        goal = NEAR * next(iter(rows.values()))[-1]["error"]
         for key, each in rows.items():
             print(f"{name}, {key}: at most {goal:.2f} after {reached(each, goal)}")
 
