@@ -60,7 +60,7 @@ class Guide(eqx.Module):
     """The paper's guide, with its networks.
 
     Called on images ``[N, H, W]`` (``[N, H, W, C]`` with colours) in [0, 1] it is a NumPyro program
-    with the sites ``z_pres_t`` [N], ``z_where_t`` [N, 3] and ``z_what_t`` [N, Z], masked as the
+    with the sites ``z_pres_t`` [N], ``z_where_t`` [N, 3] and ``z_what_t`` [N, Z], masked as
     in the model, and the parameter ``guide$params``. It reads images less the background. With a
     baseline there are also the parameter ``baseline$params`` and the deterministic ``baseline_t``
     [N], the baseline of z_pres_t.
