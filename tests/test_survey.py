@@ -11,10 +11,10 @@ from test_decode import SCENE, scene
 
 from airjax.cli.main import main
 from airjax.config import Config, TrainConfig
-from airjax.data.decode import decode
+from airjax.data.decode import Frame, decode
 from airjax.data.folder import load_folder, read_images
 from airjax.data.signal import without_background
-from airjax.data.survey import sample, survey
+from airjax.data.survey import find_channel, sample, survey
 from airjax.data.working_scale import of_picture
 from airjax.object_size import estimate
 from airjax.picture_config import PictureConfig
@@ -98,6 +98,38 @@ def test_two_kinds_of_files_in_turn_are_both_looked_at(tmp_path):
     frames = sample(sorted((tmp_path / "in").iterdir()), "auto").middles
     kinds = [frame.pixels[0, 0, 0] for frame in frames]
     assert 4 < sum(kind == 255 for kind in kinds) < len(kinds) - 4
+
+
+LIGHT = np.array([255, 218, 102])  # brown light, as of an incandescent lamp
+
+
+@pytest.mark.parametrize(
+    ("colours", "channel"),
+    [
+        ([0.4 * LIGHT], "grey"),  # dark objects in brown light
+        ([0.8 * LIGHT, [120, 40, 160]], "colour"),  # stained ones among them
+    ],
+)
+def test_a_tint_is_no_colour(colours, channel, tmp_path):
+    noise = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for i in range(6):
+        part = scene(i)[..., None]
+        picture = (1 - part) * 0.9 * LIGHT + part * colours[i % len(colours)]
+        picture = np.clip(picture + noise.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(tmp_path / "in" / f"{i}.png")
+    found = survey(sorted((tmp_path / "in").iterdir()), PictureConfig()).pictures
+    assert (found.invert, found.channel) == ("yes", channel)
+
+
+def test_pictures_of_one_tint_each_are_colourful():
+    red, green = np.zeros((2, 20, 20, 3), np.uint8)
+    red[5:9, 5:9, 0] = green[5:9, 5:9, 1] = 200
+    found = [
+        find_channel([Frame(x, None, 255.0, is_colour=True) for x in pictures])
+        for pictures in ([red], [red, green])
+    ]
+    assert found == ["0", "colour"]
 
 
 @pytest.mark.parametrize("brightness", [255, 40])

@@ -1,6 +1,7 @@
 """From the values in a picture file to an image of bright objects on a dark background: channel,
 intensities, polarity, background, size."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +85,16 @@ def shows_something(values: Float[np.ndarray, "H W *C"], alpha: np.ndarray | Non
     black, white, _ = extremes(values, alpha)
     grey = values.mean(-1) if values.ndim == 3 else values
     return bool(np.ptp(values) > 0 and white - black > NOISE * noise(grey))
+
+
+def off_tint(pictures: Sequence[Float[np.ndarray, "_ C"]]) -> list[Float[np.ndarray, " _"]]:
+    """How much the colour of each pixel is another one than a tint that all pictures share: the
+    range over channels of what the first principal component leaves of the differences from each
+    picture's median. Near 0 where one signal is in all channels, as in brown light, or with a
+    colour map of one colour."""
+    differences = [picture - np.median(picture, axis=0) for picture in pictures]
+    tint = np.linalg.eigh(sum(each.T @ each for each in differences))[1][:, -1]
+    return [np.ptp(each - np.outer(each @ tint, tint), axis=-1) for each in differences]
 
 
 def brightness(

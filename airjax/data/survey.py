@@ -27,11 +27,13 @@ from airjax.data.backgrounds import (
 from airjax.data.decode import Broken, Contents, Frame, decode
 from airjax.data.signal import (
     BRIGHT,
+    VISIBLE_ALPHA,
     as_image,
     brightness,
     extremes,
     foreground,
     is_sure,
+    off_tint,
     peak,
     scaled,
 )
@@ -44,7 +46,8 @@ from airjax.picture_config import PictureConfig
 
 SAMPLED = 20  # pictures that decide
 COARSE = 200  # pixels on the smaller side that tell a bright background
-COLOURFUL = 0.1, 1e-3  # least difference of a pixel's channels, and least share of such pixels
+COLOURFUL = 0.1, 1e-3  # least range of channels beside the tint, and least share of such pixels
+LOOKED_AT = 100_000  # pixels of a picture whose colours are compared
 ALONE = 0.35  # a channel has the signal if the others have less than this share of its contrast
 DIFFER = 0.05  # share of pictures of the other polarity from which each decides for itself
 CLEAR = 8.0  # times the noise: the peak of a picture that shows something
@@ -227,26 +230,31 @@ def survey(
 
 
 def find_channel(frames: Sequence[Frame]) -> str:
-    """The channel of the signal, as its number; "colour" if several have it; "grey"."""
+    """The channel of the signal, as its number; "colour" if several have it, and not only as one
+    tint; otherwise "grey"."""
     several = [frame for frame in frames if frame.pixels.ndim == 3]
     if not several:
         return "grey"
-    contrasts, colourful = [], False
+    number = Counter(frame.pixels.shape[-1] for frame in several).most_common(1)[0][0]
+    several = [frame for frame in several if frame.pixels.shape[-1] == number]
+    contrasts, pixels = [], []
     for frame in several:
         values = channel_of(frame, "all")
-        levels = [extremes(values[..., c], frame.alpha) for c in range(values.shape[-1])]
+        levels = [extremes(values[..., c], frame.alpha) for c in range(number)]
         contrasts.append([white - black for black, white, _ in levels])
-        spread, share = COLOURFUL
-        seen = np.ptp(values, axis=-1) * (1 if frame.alpha is None else frame.alpha)
-        white = max(max(level.white for level in levels), 1e-6)
-        colourful |= bool((seen > spread * white).mean() > share)
-    number = Counter(map(len, contrasts)).most_common(1)[0][0]
-    mean = np.median([each for each in contrasts if len(each) == number], axis=0)
-    if not colourful:
-        return "grey"
+        seen = (
+            np.ones(values.shape[:2], bool) if frame.alpha is None else frame.alpha > VISIBLE_ALPHA
+        )
+        some = values[seen][:: seen.size // LOOKED_AT + 1]
+        if len(some):
+            pixels.append(some / max(max(level.white for level in levels), 1e-6))
+    mean = np.median(contrasts, axis=0)
     best = int(np.argmax(mean))
     if np.delete(mean, best).max() < ALONE * mean[best]:
         return str(best)
+    spread, share = COLOURFUL
+    if not any((each > spread).sum() > share * len(each) for each in off_tint(pixels)):
+        return "grey"
     return "colour" if several[0].is_colour and number == 3 else "max"
 
 
