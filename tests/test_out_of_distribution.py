@@ -107,3 +107,17 @@ def test_what_is_usual_is_read_from_the_run(run):
     usual = Usual.of(json.loads(json.dumps(scores)), health, False)
     assert usual.explained == pytest.approx(USUAL.explained)
     assert jnp.isfinite(usual.explained.residual)
+    assert usual.density is None and not usual.unlike_number(999, 100)
+    usual = Usual.of(scores, health | {"mean_count": 1.5}, False, pixels=100)
+    assert usual.density == pytest.approx(0.015)
+    assert Usual.of(scores, health | {"mean_count": 0.0}, False, pixels=100).density is None
+
+
+def test_far_more_or_far_fewer_objects_than_in_the_training():
+    usual = Usual(Explained(0.04, 0.9), in_crops=True, density=0.01)
+    what = "objects as held-out images of the training have in this area"
+    assert usual.unlike_number(320, 10_000) == f"3.2 times as many {what}"
+    assert usual.unlike_number(20, 10_000) == f"only 20 % of the {what}"
+    assert not usual.unlike_number(190, 10_000) and not usual.unlike_number(60, 10_000)
+    assert not usual.unlike_number(9, 100)  # too few to say
+    assert not usual._replace(composed=True).unlike_number(320, 10_000)

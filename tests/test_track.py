@@ -19,11 +19,13 @@ from airjax.data.dataset import save_dataset
 from airjax.data.digits import load_digits
 from airjax.data.files import picture_files
 from airjax.data.moving import moving
+from airjax.inference.out_of_distribution import Explained, Usual
 from airjax.inference.regions import Region
 from airjax.inference.results import Objects
 from airjax.inference.writers import Picture
 from airjax.tracking.frames import Frames, natural
 from airjax.tracking.tracks import COLUMNS, Tracks
+from airjax.training.runs import Run
 
 NAMES = ("f1.png", "f2.png", "f10.png")
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 5, 6)).astype(np.uint8)
@@ -172,6 +174,18 @@ def test_what_is_probably_wrong_is_reported():
     assert of([], []).doubts() == [] and of([], []).summary() == (
         ["objects    0 in 2 frames, 0 to 0 a frame"]
     )
+
+
+def test_far_more_objects_than_in_the_training_are_reported(
+    run, folder, tmp_path, capsys, monkeypatch
+):
+    usual = Usual(Explained(1.0, None), in_crops=False, density=1e-3)
+    monkeypatch.setattr("airjax.inference.out_of_distribution.SOME", 3)
+    monkeypatch.setattr(Run, "usual", usual)
+    main(f"track {run} {folder} --out {tmp_path}/out".split())
+    number = len(table(tmp_path / "out"))
+    doubt = f"{number / 0.09:.1f} times as many objects as held-out images of the training have"
+    assert f"doubtful: {doubt}" in " ".join(capsys.readouterr().err.split())
 
 
 def test_mistakes_of_track(run, folder, tmp_path, capsys):

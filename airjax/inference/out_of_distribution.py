@@ -27,6 +27,7 @@ from airjax.programs.model import Model
 # vary, whole pictures are read more thoroughly
 LARGE, LARGE_IN_WHOLE = 2.5, 1.0
 LITTLE, LITTLE_IN_WHOLE = 0.5, 0.9
+MORE, SOME = 2.0, 20  # times the usual number, or that part of it; objects that it is judged from
 
 
 class Explained(NamedTuple):
@@ -50,11 +51,13 @@ class Usual(NamedTuple):
         in_crops: whether images are crops of the pictures that are read.
         composed: whether they were composed, so that the pictures that are read may be more
             crowded, or have more noise: the residual says less.
+        density: number of objects that were found in them, in a pixel; None where it is not known.
     """
 
     explained: Explained | None
     in_crops: bool
     composed: bool = False
+    density: float | None = None
 
     @classmethod
     def of(
@@ -63,13 +66,16 @@ class Usual(NamedTuple):
         health: dict[str, Any],
         in_crops: bool,
         composed: bool = False,
+        pixels: int | None = None,
     ) -> "Usual":
-        """From a run's ``evaluation.json`` and ``health.json``."""
+        """From a run's ``evaluation.json`` and ``health.json``, and the ``pixels`` of an image."""
         error = scores.get("reconstruction_mse")
         if error is None:
             return UNKNOWN
         usual = Explained(float(np.sqrt(error)), health.get("explained"))
-        return cls(usual, in_crops, composed)
+        count = health.get("mean_count")
+        density = count / pixels if count and pixels else None
+        return cls(usual, in_crops, composed, density)
 
     def unlike(self, this: Explained | None, number: int) -> str:
         """Why a picture looks unlike those of the training; "" if it does not.
@@ -95,6 +101,23 @@ class Usual(NamedTuple):
                 f"of held-out images {100 * usual.share:.0f} %"
             )
         return ""
+
+    def unlike_number(self, number: int, pixels: int) -> str:
+        """Why pictures together have far more or far fewer objects than the held-out images of the
+        training; "" if they do not.
+
+        Args:
+            number: of objects that were found in them.
+            pixels: of their images.
+        """
+        if self.density is None or self.composed:
+            return ""
+        usual = self.density * pixels
+        if max(number, usual) < SOME or 1 / MORE < number / usual < MORE:
+            return ""
+        times = number / usual
+        much = f"{times:.1f} times as many" if times > 1 else f"only {100 * times:.0f} % of the"
+        return f"{much} objects as held-out images of the training have in this area"
 
 
 UNKNOWN = Usual(None, False)

@@ -45,6 +45,7 @@ class Frames:
         broken: files that cannot be read.
         dropped: number of objects found and left out.
         unlike: number of frames that look unlike the training.
+        unlike_number: why all of them have too many or too few objects, or "".
     """
 
     order: str
@@ -59,6 +60,7 @@ class Frames:
     broken: list[Broken] = field(default_factory=list)
     dropped: int = 0
     unlike: int = 0
+    unlike_number: str = ""
 
 
 def read_frames(
@@ -78,7 +80,7 @@ def read_frames(
         settings: how pictures become images.
         kept: which objects are in the results (default: all).
         strict: stop at a frame that cannot be read.
-        usual: how well objects explained the held-out images of the training.
+        usual: how well objects explained the held-out images of the training, and how many.
         asked: what is given for these frames, with a ready model.
 
     Raises:
@@ -95,7 +97,7 @@ def read_frames(
         frames = Frames(_order(files, root), len(files))
         frames.decisions, frames.passed_over = seen.decisions, found.report()
         images = predictor.images(files)
-    at, size = list[int](), None  # of the frames that can be read
+    at, size, pixels = list[int](), None, 0  # of the frames that can be read
 
     def whole() -> Iterator[ReadImage]:
         for i, read in enumerate(images):
@@ -118,6 +120,7 @@ def read_frames(
             frames.images[i] = shown(read, predictor.pictures.channel)
         frames.pictures[i] = picture
         frames.dropped += dropped
+        pixels += read.image.shape[0] * read.image.shape[1]
         if usual.explained:
             frames.unlike += bool(usual.unlike(explained(), objects.number + dropped))
     if not frames.pictures:
@@ -126,6 +129,8 @@ def read_frames(
     frames.number = len(frames.pictures) + len(frames.broken)
     if frames.number < 2:
         raise InputError("frames", "must be two frames or more", frames.number)
+    number = sum(picture.objects.number for picture in frames.pictures.values())
+    frames.unlike_number = usual.unlike_number(number + frames.dropped, pixels)
     frames.sequences = frames.sequences or [range(frames.number)]
     return frames
 

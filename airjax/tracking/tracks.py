@@ -125,6 +125,8 @@ class Tracks:
         counts = np.array([len(each.particle) for each in self.links])
         lengths, moved = self.lengths, self.moved
         found, spacing = list[str](), self.how.spacing
+        if self.frames.unlike_number:
+            found.append(self.frames.unlike_number)
         far = float(np.median(moved)) if len(moved) else 0.0
         if spacing is not None and far > FAR * spacing / 2:
             found.append(

@@ -298,11 +298,12 @@ class Run:
 
     @property
     def usual(self) -> Usual:
-        """How well objects explained the held-out images, by the same measures."""
+        """How well objects explained the held-out images, and how many they were, by the same
+        measures."""
         scores = self.report() if (self.path / "evaluation.json").exists() else {}
         health = self._json("health.json") if (self.path / "health.json").exists() else {}
-        pictures = self.config.pictures
-        return Usual.of(scores, health, bool(pictures.crop), composed=pictures.anew)
+        pictures, (height, width) = self.config.pictures, self.config.model.image_size
+        return Usual.of(scores, health, bool(pictures.crop), pictures.anew, height * width)
 
     def _check_trained(self) -> None:
         if not (self.path / "model").exists():
