@@ -72,11 +72,12 @@ def test_frames_are_read_in_natural_order_and_linked(run, folder, tmp_path, caps
 
 
 def test_objects_are_those_of_predict(run, folder, tmp_path):
-    main(f"track {run} {folder} --out {tmp_path}/tracks".split())
+    main(f"track {run} {folder} --memory 0 --out {tmp_path}/tracks".split())
     main(f"predict {run} {folder} --out {tmp_path}/found".split())
     with open(tmp_path / "found" / "objects.csv") as file:
         found = list(csv.DictReader(file))
     rows = table(tmp_path / "tracks")
+    assert {row["propagated"] for row in rows} == {"0"}
     assert len(rows) == len(found) > 3
     own = {(row["file"], row["x0"], row["y0"], row["x1"], row["y1"], row["score"]) for row in rows}
     theirs = {(o["file"], o["x0"], o["y0"], o["x1"], o["y1"], o["score"]) for o in found}

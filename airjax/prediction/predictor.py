@@ -217,15 +217,19 @@ class Predictor:
             return
         images = itertools.chain([first], images)
         for read, objects, explained in found_in(self.air, images, bool(self.pictures.crop)):
-            name = self.pictures.channel
-            shapes = regions(self.air.model, objects, read.placement, channel(read.frame, name))
-            in_pixels = in_file(objects, read.placement)
-            which = self.kept.which(in_pixels, shapes)
-            some = [region for region, keep in zip(shapes, which, strict=True) if keep]
-            file, size = name_of(read.path), read.placement.file
-            picture = Picture(file, read.frame.page, size, only(in_pixels, which), some)
+            picture, which = self.picture(read, objects, name_of(read.path))
             dropped = int((~which).sum())
             yield Prediction(picture, read, only(objects, which), dropped, explained)
+
+    def picture(self, read: ReadImage, objects: Objects, file: str) -> tuple[Picture, np.ndarray]:
+        """The objects of an image as they are in its file, and which of them are kept."""
+        values = channel(read.frame, self.pictures.channel)
+        shapes = regions(self.air.model, objects, read.placement, values)
+        in_pixels = in_file(objects, read.placement)
+        which = self.kept.which(in_pixels, shapes)
+        some = [region for region, keep in zip(shapes, which, strict=True) if keep]
+        kept, size = only(in_pixels, which), read.placement.file
+        return Picture(file, read.frame.page, size, kept, some), which
 
 
 def found_in(

@@ -1,7 +1,7 @@
 """The frames of videos, read as ``airjax predict`` reads pictures, in their order."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from airjax.data.ready import ASKED, Asked
 from airjax.data.signal import channel, extremes
 from airjax.errors import InputError
 from airjax.inference.out_of_distribution import UNKNOWN, Usual
+from airjax.inference.results import Objects
 from airjax.inference.writers import Picture
 from airjax.picture_config import PictureConfig
 from airjax.prediction.predictor import KEPT, Kept, Predictor, below
@@ -46,6 +47,10 @@ class Frames:
         dropped: number of objects found and left out.
         unlike: number of frames that look unlike the training.
         unlike_number: why all of them have too many or too few objects, or "".
+        predictor: what they were read with; None if there is nothing to read again.
+        objects: as in ``pictures``, with boxes in pixels of the image that the model read.
+        scale: pixels of that image for one of the file.
+        again: reads a frame again.
     """
 
     order: str
@@ -61,6 +66,10 @@ class Frames:
     dropped: int = 0
     unlike: int = 0
     unlike_number: str = ""
+    predictor: Predictor | None = None
+    objects: dict[int, Objects] = field(default_factory=dict)
+    scale: float = 1.0
+    again: Callable[[int], ReadImage] | None = None
 
 
 def read_frames(
@@ -96,7 +105,9 @@ def read_frames(
         predictor = Predictor(air, seen.pictures, kept)
         frames = Frames(_order(files, root), len(files))
         frames.decisions, frames.passed_over = seen.decisions, found.report()
-        images = predictor.images(files)
+        frames.again = again = Again(predictor)
+        images = again.first(files)
+    frames.predictor = predictor
     at, size, pixels = list[int](), None, 0  # of the frames that can be read
 
     def whole() -> Iterator[ReadImage]:
@@ -118,7 +129,8 @@ def read_frames(
         i = at[len(frames.pictures)]
         if i == 0 or any(i == sequence.start for sequence in frames.sequences[:DRAWN]):
             frames.images[i] = shown(read, predictor.pictures.channel)
-        frames.pictures[i] = picture
+        frames.pictures[i], frames.objects[i] = picture, objects
+        frames.scale = read.placement.scale[0]
         frames.dropped += dropped
         pixels += read.image.shape[0] * read.image.shape[1]
         if usual.explained:
@@ -151,12 +163,44 @@ def _of_array(
         ends = [*starts[1:], len(data)]
         frames.sequences = [range(a, b) for a, b in zip(starts, ends, strict=True)]
     name = "grey" if data.images.ndim == 3 else "all"
-    images = (
-        ReadImage(path, image, Placement((image.shape[0], image.shape[1])),
-                  Frame(image, None, 255.0, page=i, is_colour=image.shape[2:] == (3,)))
-        for i, image in enumerate(data.images)
-    )  # fmt: skip
-    return frames, Predictor(air, replace(settings, channel=name), kept), images, path.parent
+
+    def read(i: int) -> ReadImage:
+        image = data.images[i]
+        frame = Frame(image, None, 255.0, page=i, is_colour=image.shape[2:] == (3,))
+        return ReadImage(path, image, Placement((image.shape[0], image.shape[1])), frame)
+
+    frames.again = read
+    predictor = Predictor(air, replace(settings, channel=name), kept)
+    return frames, predictor, map(read, range(len(data))), path.parent
+
+
+@dataclass
+class Again:
+    """Reads frames of files again; the pages of one file stay in memory.
+
+    Attributes:
+        predictor: that reads them.
+        order: the file of each frame.
+    """
+
+    predictor: Predictor
+    order: list[Path] = field(default_factory=list)
+    _pages: tuple[Path, list[ReadImage | Broken]] | None = None
+
+    def first(self, files: Sequence[Path]) -> Iterator[ReadImage | Broken]:
+        """Reads all frames, and remembers their order."""
+        for read in self.predictor.images(files):
+            self.order.append(read.path)
+            yield read
+
+    def __call__(self, i: int) -> ReadImage:
+        """Frame i, which must be one that can be read."""
+        path = self.order[i]
+        if self._pages is None or self._pages[0] != path:
+            self._pages = path, list(self.predictor.images([path]))
+        read = self._pages[1][i - self.order.index(path)]
+        assert isinstance(read, ReadImage)
+        return read
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:

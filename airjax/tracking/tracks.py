@@ -2,12 +2,12 @@
 probably wrong."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from airjax.inference.regions import Region
 from airjax.inference.writers import Picture, no_formula
@@ -15,11 +15,13 @@ from airjax.tracking.decide import Decided, decided
 from airjax.tracking.frames import Frames
 from airjax.tracking.link import Links, Places, link
 from airjax.tracking.mota import Frame, Mota, mota, total
+from airjax.tracking.propagate import propagate
 
 # trackpy's columns, then ours
 COLUMNS = (
     "y", "x", "mass", "size", "ecc", "frame", "particle",
-    "score", "code_distance", "x0", "y0", "x1", "y1", "area", "at_edge", "file", "page",
+    "propagated", "score", "code_distance", "x0", "y0", "x1", "y1", "area", "at_edge", "file",
+    "page",
 )  # fmt: skip
 PIXEL = 0.5  # of ours, the centre of the first pixel; trackpy's is 0
 FAR = 0.5  # of the search range: displacements that are typically larger
@@ -35,11 +37,14 @@ class Tracks:
         frames: what was found.
         how: objects were linked.
         links: of each frame.
+        propagated: of frames in which objects were found only where their tracks expect them,
+            which these are.
     """
 
     frames: Frames
     how: Decided
     links: list[Links]
+    propagated: dict[int, Bool[np.ndarray, " n"]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frames: Frames, **given: Any) -> "Tracks":
@@ -49,25 +54,25 @@ class Tracks:
             frames: as they were read.
             given: see `airjax.tracking.decide.decided`.
         """
-        width = next((p.objects.z_what.shape[1] for p in frames.pictures.values()), 0)
-        nothing = Places(np.zeros((0, 2)), np.zeros((0, width)))
-        places = [
-            Places(places_of(frames.pictures[i]), frames.pictures[i].objects.z_what.astype(float))
-            if i in frames.pictures
-            else nothing
-            for i in range(frames.number)
-        ]
-        videos = [[places[i] for i in sequence] for sequence in frames.sequences]
-        how, links, first = decided(videos, _size(frames), **given), list[Links](), 0
-        for video in videos:
+        how = decided(_videos(frames), _size(frames), **given)
+        propagated = dict[int, np.ndarray]()
+        if how.linking.memory:
+            frames, propagated = propagate(frames, how.linking)
+        links, first = list[Links](), 0
+        for video in _videos(frames):
             links += link(video, how.linking, first)
             first = max([first, *(int(each.particle.max(initial=-1)) + 1 for each in links)])
-        return cls(frames, how, links)
+        return cls(frames, how, links, propagated)
 
     @property
     def lengths(self) -> np.ndarray:
         """The number of objects of each track, int ``[n]``."""
         return np.bincount(np.concatenate([each.particle for each in self.links]))
+
+    @property
+    def number_propagated(self) -> int:
+        """How many objects were found where their tracks expect them."""
+        return sum(int(each.sum()) for each in self.propagated.values())
 
     @property
     def moved(self) -> Float[np.ndarray, " k"]:
@@ -80,15 +85,16 @@ class Tracks:
         rows = list[list[Any]]()
         for i, picture in sorted(self.frames.pictures.items()):
             found, links = picture.objects, self.links[i]
+            propagated = self.propagated.get(i, np.zeros(found.number, bool))
             table = zip(places_of(picture) - PIXEL, picture.regions, links.particle.tolist(),
-                        links.code_distance, found.scores.tolist(), found.tight_boxes.tolist(),
-                        strict=True)  # fmt: skip
+                        propagated.tolist(), links.code_distance, found.scores.tolist(),
+                        found.tight_boxes.tolist(), strict=True)  # fmt: skip
             rows += [
                 [round(y, 3), round(x, 3), round(region.total, 4), round(_radius(region), 3),
-                 round(region.eccentricity, 4), i, particle, round(score, 4),
+                 round(region.eccentricity, 4), i, particle, int(was_propagated), round(score, 4),
                  "" if np.isnan(code) else round(code, 3), *(round(corner, 1) for corner in box),
                  region.area, region.at_edge, no_formula(picture.file), picture.page]
-                for (x, y), region, particle, code, score, box in table
+                for (x, y), region, particle, was_propagated, code, score, box in table
             ]  # fmt: skip
         return rows
 
@@ -114,10 +120,11 @@ class Tracks:
             *lines,
             f"tracks     {len(lengths)}: median length {np.median(lengths):.0f} frames, longest "
             f"{lengths.max()}, {whole} in all {longest} frames",
+            f"propagated {self.number_propagated} objects, found where their tracks expect them, "
+            f"for up to {linking.memory} frames (--memory)",
             f"not linked {(lengths == 1).sum()} objects (tracks of one)",
             f"moved      {_typical(moved)} pixels from where they were expected, at most "
-            f"{linking.search_range:.1f} (--search-range); gaps of up to {linking.memory} frames "
-            "(--memory)",
+            f"{linking.search_range:.1f} (--search-range)",
         ]
 
     def doubts(self) -> list[str]:
@@ -167,6 +174,19 @@ class Tracks:
             return true, Frame(self.links[i].particle, seen)
 
         return total(mota(map(at, sequence)) for sequence in self.frames.sequences)
+
+
+def _videos(frames: Frames) -> list[list[Places]]:
+    """The places in each frame of each video."""
+    width = next((p.objects.z_what.shape[1] for p in frames.pictures.values()), 0)
+    nothing = Places(np.zeros((0, 2)), np.zeros((0, width)))
+    places = [
+        Places(places_of(frames.pictures[i]), frames.pictures[i].objects.z_what.astype(float))
+        if i in frames.pictures
+        else nothing
+        for i in range(frames.number)
+    ]
+    return [[places[i] for i in sequence] for sequence in frames.sequences]
 
 
 def places_of(picture: Picture) -> Float[np.ndarray, "n 2"]:
