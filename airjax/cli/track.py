@@ -54,8 +54,8 @@ def track(
             videos, and, with boxes, the truth: MOTA is then printed.
         out: Folder for the results, a new one, outside of the folder of pictures.
         search_range: Greatest distance of an object from where it is expected, in pixels.
-        memory: For how many frames an object may be missing. Until then it is looked for where it is
-            expected; with 0, objects are those of airjax predict.
+        memory: For how many frames an object may be missing. Until then, it is looked for where it
+            is expected; with 0, objects are those of airjax predict.
         motion: Where an object is expected: where it was last (random), or where its last velocity
             takes it (steady). auto is what predicts places better.
         code_weight: What codes weigh beside places; 0 is places alone.
