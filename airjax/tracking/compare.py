@@ -134,7 +134,9 @@ def explanations(group: Group, expected: Known, found: Known, price: float) -> l
     def one(tracks: np.ndarray, objects: np.ndarray, missing: int) -> Explanation:
         both = expected.some(tracks).and_others(found.some(objects))
         new = found.codes[np.intersect1d(objects, group.new)]
-        return Explanation(tracks, objects, both, price * missing + float((new**2).sum()) / 2)
+        lost = expected.codes[np.intersect1d(tracks, group.missing)]
+        codes = float((new**2).sum() + (lost**2).sum()) / 2
+        return Explanation(tracks, objects, both, price * missing + codes)
 
     none, missing = np.zeros(0, int), len(group.missing)
     every = np.concatenate([group.tracks, group.missing])

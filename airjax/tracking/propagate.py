@@ -7,7 +7,7 @@ those that are expected. The explanation of the largest value is taken, which is
 
     log p(pixels | objects) - (nats for new objects) - (nats for objects that were not read).
 
-A new object costs ``|z_what|^2 / 2``, its share of -log p(z). One that was not read costs the
+Each of these costs ``|z_what|^2 / 2``, its share of -log p(z). One that was not read also costs the
 logarithm of the number of pixels that its place is chosen from. So a place that shows nothing stays
 empty. Frames are gone through forwards, then backwards. Kosiorek et al., Sequential attend, infer,
 repeat, 2018, propagate objects from frame to frame in a model that is trained on videos; here, it
