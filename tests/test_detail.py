@@ -12,6 +12,7 @@ from airjax.detail import (
     DIGIT,
     LIGHT,
     Detail,
+    clutter,
     latent_size,
     likelihood_sd,
     of_objects,
@@ -50,6 +51,31 @@ def test_noise_is_no_detail():
     assert noisy.share == pytest.approx(clear.share, rel=0.25)
 
 
+@pytest.mark.parametrize("channels", [None, 3])
+@pytest.mark.parametrize("sigma", [0.0, 2.0])
+def test_clutter_is_that_of_independent_pixels(sigma, channels):
+    """Against the integral of the autocorrelation exp(-u^2 / 4 sigma^2) of smooth noise, times the
+    share 1 - u / side of a square that is seen at a distance u; of white noise it is the noise."""
+    side, random = 12, np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(random.normal(size=(300, 400)), sigma, mode="wrap")
+    exact = 0.04 * (2 * sigma * np.pi**0.5 - 4 * sigma**2 / side if sigma else 1.0)
+    picture = 0.3 + 0.04 * smooth / smooth.std()
+    for x, y in random.integers(0, 300, (30, 2)):  # objects are no clutter
+        picture[x : x + side, y : y + side] = 0.95
+    picture = np.round(255 * picture).astype(np.uint8)
+    if channels is not None:  # each has the same: evidence is counted for each of them
+        picture, exact = np.repeat(picture[..., None], channels, -1), exact * channels**0.5
+    assert clutter(picture, side) == pytest.approx(exact, rel=0.15)
+
+
+def test_where_objects_leave_no_room_there_is_no_clutter():
+    crowded = np.zeros((60, 60), np.uint8)
+    crowded[::8, ::8] = 255
+    assert clutter(crowded, 16.0) == 0
+    assert clutter(np.zeros((60, 60), np.uint8), 16.0) == 0
+    assert clutter(blobs(4.0)[0], 16.0) < 0.03
+
+
 def test_a_digit_has_the_detail_of_a_digit():
     scenes = make("digits", "train", SceneConfig(num_scenes=400, counts=(1,)))
     sizes = Sizes(20.0, 20.0, 20.0, 1 / 2500, 1)
@@ -65,6 +91,8 @@ def test_a_digit_has_the_detail_of_a_digit():
         (Detail(0.25, 0.2), 0.2, 12, 1.2),
         (Detail(0.0, 0.0), 0.05, 8, 1.1),
         (Detail(0.0, 0.9), 0.3, 8, 1.1),
+        (Detail(0.04, 0.01, 0.13), 0.13, 8, 1.116),
+        (Detail(0.25, 0.01, 0.13), 0.15, 12, 1.2),
     ],
 )
 def test_sd_codes_and_windows_follow_the_detail(detail, sd, latents, margin):
