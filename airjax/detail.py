@@ -29,7 +29,6 @@ SAMPLED = 400  # images
 LEAST = 0.05  # standard deviation of a pixel
 FREE = 0.1  # least share of a picture between its objects that tells about clutter
 MARGINS = 1.1, 1.5  # sides of a window without any detail, and with that of a digit
-NORMAL = 1.4826  # standard deviation of a normal variable over its median absolute deviation
 CODE = 50, 8  # numbers of the code of a digit, and at least
 
 
@@ -69,7 +68,8 @@ def of_objects(images: Sequence[UInt8[np.ndarray, "_ _ *C"]], sizes: Sizes) -> D
 
 
 def clutter(image: UInt8[np.ndarray, "H W *C"], size: float) -> float:
-    """`Detail.clutter` of one picture, from the median absolute deviation of sums over squares.
+    """`Detail.clutter` of one picture: the standard deviation of sums over squares of the size of
+    an object, divided by the square root of the number of their pixels that are free of objects.
 
     Args:
         image: bytes.
@@ -86,7 +86,7 @@ def clutter(image: UInt8[np.ndarray, "H W *C"], size: float) -> float:
     share = ndimage.uniform_filter(free.astype(np.float32), side)
     known = share >= 0.5
     sums = side * ndimage.uniform_filter(rest, side)[known] / np.sqrt(share[known])
-    return float(NORMAL * np.median(np.abs(sums - np.median(sums)))) if sums.size else 0.0
+    return float(sums.std()) if sums.size else 0.0
 
 
 def likelihood_sd(detail: Detail) -> float:
