@@ -99,13 +99,13 @@ def test_grey_pictures_saved_in_colour_are_grey(tmp_path):
 
 
 def test_colours_are_scaled_and_inverted_alike(tmp_path):
-    red = np.full((4, 4, 3), 255, np.uint8)
-    red[1:3, 1:3] = [200, 0, 0]
-    saved(tmp_path / "a.png", red)
+    colours = np.full((4, 4, 3), 255, np.uint8)
+    colours[1:3, 1:3] = [[[200, 0, 0]], [[0, 0, 200]]]
+    saved(tmp_path / "a.png", colours)
     images, config, _ = loaded(tmp_path, PictureConfig(size="4x8", normalise="none"))
     assert (config.invert, config.channel) == ("yes", "colour")
     assert images.images.shape == (1, 4, 8, 3)
-    np.testing.assert_array_equal(images.images[0, :, 2:6], 255 - red)
+    np.testing.assert_array_equal(images.images[0, :, 2:6], 255 - colours)
     assert not images.images[0, :, :2].any()
 
 

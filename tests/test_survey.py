@@ -108,6 +108,7 @@ LIGHT = np.array([255, 218, 102])  # brown light, as of an incandescent lamp
     [
         ([0.4 * LIGHT], "grey"),  # dark objects in brown light
         ([0.8 * LIGHT, [120, 40, 160]], "colour"),  # stained ones among them
+        ([[180, 140, 180]], "colour"),  # one channel brightens where others darken
     ],
 )
 def test_a_tint_is_no_colour(colours, channel, tmp_path):

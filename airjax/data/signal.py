@@ -94,6 +94,8 @@ def off_tint(pictures: Sequence[Float[np.ndarray, "_ C"]]) -> list[Float[np.ndar
     colour map of one colour."""
     differences = [picture - np.median(picture, axis=0) for picture in pictures]
     tint = np.linalg.eigh(sum(each.T @ each for each in differences))[1][:, -1]
+    tint = np.maximum(tint * np.sign(tint.sum()), 0)  # all channels darken, or brighten, together
+    tint /= max(np.linalg.norm(tint), 1e-6)
     return [np.ptp(each - np.outer(each @ tint, tint), axis=-1) for each in differences]
 
 
