@@ -1,4 +1,4 @@
-"""Settings of the documentation's site: ``sphinx-build -j auto -W --keep-going docs docs/_build/html``.
+"""Settings of the documentation's site: ``sphinx-build -j auto -W docs docs/_build/html``.
 
 Nothing is downloaded, neither while it is built nor while it is read.
 """
