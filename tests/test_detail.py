@@ -65,7 +65,7 @@ def test_clutter_is_that_of_independent_pixels(sigma, channels):
     picture = np.round(255 * picture).astype(np.uint8)
     if channels is not None:  # each has the same: evidence is counted for each of them
         picture, exact = np.repeat(picture[..., None], channels, -1), exact * channels**0.5
-    assert clutter(picture, side) == pytest.approx(exact, rel=0.15)
+    assert clutter(picture, float(side)) == pytest.approx(exact, rel=0.15)
 
 
 def test_where_objects_leave_no_room_there_is_no_clutter():

@@ -1,6 +1,6 @@
 """Objects are found where their tracks expect them: a decoder of squares, frames by hand."""
 
-import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from airjax.config import ModelConfig
 from airjax.inference.results import Objects
 from airjax.programs.likelihood import Likelihood
 from airjax.programs.model import Model
+from airjax.programs.networks import Decoder
 from airjax.tracking.compare import Group, explanations
 from airjax.tracking.fit import Known, Part, fitted
 from airjax.tracking.link import Linking
@@ -20,12 +21,12 @@ HOW = Linking(search_range=8.0, steady=True)
 BRIGHT, FAINT = (1.0, 0.0), (0.0, 1.0)  # codes
 
 
-class Squares(eqx.Module):
+class Squares(Decoder):
     """Draws a square of 8 x 8 pixels, bright or faint."""
 
-    def __call__(self, codes):
+    def __call__(self, z_what):
         square = jnp.zeros((WINDOW, WINDOW)).at[1:9, 1:9].set(1.0)
-        return (codes @ jnp.array([0.6, 0.3]))[:, None, None] * square
+        return (z_what @ jnp.array([0.6, 0.3]))[:, None, None] * square
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def model():
     config = ModelConfig(
         image_size=(SIDE, SIDE), encoder_latent_size=2, likelihood_sd=0.1, background="none"
     )
-    return Model(config, Squares(), Likelihood(config))
+    return Model(config, Squares(config, key=jax.random.key(0)), Likelihood(config))
 
 
 def frame(*squares, side=SIDE):
