@@ -254,7 +254,7 @@ def test_digits_that_cross_are_followed(tmp_path, capsys):
     config = SceneConfig(num_scenes=400, overlap="clip", seed=1)
     videos = moving(load_digits("test", None), config, "moving", "test")
     save_dataset(videos, tmp_path / "videos.npz")
-    main(f"train digits --out {tmp_path}/run".split())
+    main(f"train digits --steps 600 --out {tmp_path}/run".split())
     main(f"track {tmp_path}/run {tmp_path}/videos.npz --out {tmp_path}/out".split())
     assert "steady" in capsys.readouterr().out
     score = json.loads((tmp_path / "out" / "tracks.json").read_text())["mota"]
