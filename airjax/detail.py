@@ -27,7 +27,7 @@ DIGIT = 29.9  # sum of squares of the detail of a digit, in multi-MNIST
 LIGHT = 42.0  # sum of squares of the intensities of a digit there, above Otsu's threshold
 SAMPLED = 400  # images
 LEAST = 0.05  # standard deviation of a pixel
-FREE = 0.1  # least share of a picture between its objects that tells about clutter
+FREE = 0.1  # clutter is measured if at least this share of a picture is outside its objects
 MARGINS = 1.1, 1.5  # sides of a window without any detail, and with that of a digit
 CODE = 50, 8  # numbers of the code of a digit, and at least
 
@@ -94,7 +94,7 @@ def likelihood_sd(detail: Detail) -> float:
     and of clutter."""
     wanted = LIKELIHOOD_SD * np.sqrt(detail.share)
     least = max(LEAST, detail.noise, detail.clutter)
-    return round(float(min(max(wanted, least), LIKELIHOOD_SD)), 3)
+    return round(float(np.clip(wanted, least, LIKELIHOOD_SD)), 3)
 
 
 def sd_of_objects(images: UInt8[np.ndarray, "N H W *C"]) -> float:

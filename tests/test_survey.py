@@ -133,6 +133,11 @@ def test_pictures_of_one_tint_each_are_colourful():
     assert found == ["0", "colour"]
 
 
+def test_a_transparent_picture_has_no_colour():
+    nothing = Frame(np.full((9, 9, 3), 200, np.uint8), np.zeros((9, 9)), 255.0, is_colour=True)
+    assert find_channel([nothing]) == "grey"
+
+
 @pytest.mark.parametrize("brightness", [255, 40])
 def test_the_channel_of_the_signal_is_read(brightness, tmp_path):
     (tmp_path / "in").mkdir()

@@ -46,7 +46,7 @@ from airjax.picture_config import PictureConfig
 
 SAMPLED = 20  # pictures that decide
 COARSE = 200  # pixels on the smaller side that tell a bright background
-COLOURFUL = 0.1, 1e-3  # least range of channels beside the tint, and least share of such pixels
+COLOURFUL = 0.1, 1e-3  # least range of a pixel's channels beside the tint, and share of such pixels
 LOOKED_AT = 100_000  # pixels of a picture whose colours are compared
 ALONE = 0.35  # a channel has the signal if the others have less than this share of its contrast
 DIFFER = 0.05  # share of pictures of the other polarity from which each decides for itself
@@ -253,7 +253,9 @@ def find_channel(frames: Sequence[Frame]) -> str:
     if np.delete(mean, best).max() < ALONE * mean[best]:
         return str(best)
     spread, share = COLOURFUL
-    if not any((each > spread).sum() > share * len(each) for each in off_tint(pixels)):
+    if not pixels or not any(
+        (each > spread).sum() > share * len(each) for each in off_tint(pixels)
+    ):
         return "grey"
     return "colour" if several[0].is_colour and number == 3 else "max"
 

@@ -27,7 +27,8 @@ from airjax.programs.model import Model
 # vary, whole pictures are read more thoroughly
 LARGE, LARGE_IN_WHOLE = 2.5, 1.0
 LITTLE, LITTLE_IN_WHOLE = 0.5, 0.9
-MORE, SOME = 2.0, 20  # times the usual number, or that part of it; objects that it is judged from
+MORE = 2.0  # times as many objects as usual are far more; half of them are far fewer
+SOME = 20  # objects, found or usual, from which their number is judged
 
 
 class Explained(NamedTuple):

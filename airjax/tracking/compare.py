@@ -102,7 +102,7 @@ def better(
         expected: what each track predicts.
         reach: greatest distance of an object from where it is expected, in pixels.
     """
-    price = max(0.0, float(np.log(np.pi * reach**2)))  # of a place: one of so many pixels
+    price = max(0.0, float(np.log(np.pi * reach**2)))  # log of the number of pixels within reach
     each = [explanations(group, expected, known(frame.objects), price) for group in groups]
     cut, corners, parts = _Cut(model, frame), list[np.ndarray](), list[Part]()
     for group, some in zip(groups, each, strict=True):
