@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
@@ -112,13 +113,16 @@ def _run(arguments: list[str], from_shell: bool) -> None:
 
 
 def _start_fast(from_shell: bool) -> None:
-    """Prepares a fast second start: JAX keeps compiled programs in airjax's cache, and airjax keeps
-    traces if only the command runs in this process. Python collects garbage less often, since
-    tracing makes many objects that stay."""
+    """Prepares a fast start: JAX keeps compiled programs in airjax's cache, and airjax keeps traces
+    if only the command runs in this process. On a CPU, LLVM optimises less: compilation takes about
+    0.7 of the time, and programs are as fast. Python collects garbage less often, since tracing
+    makes many objects that stay."""
     from airjax.data.cache import cache_dir
 
     if from_shell:
         os.environ.setdefault("AIRJAX_TRACES", str(cache_dir() / "traces"))
+        if find_spec("jax_plugins") is None:  # JAX's packages for other devices are in there
+            os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     gc.set_threshold(100_000)

@@ -23,8 +23,8 @@ from airjax.inference.reading import FOUND, Reading, joined
 from airjax.inference.second_look import Explainer, refined
 from airjax.precision import in_32_bits
 from airjax.programs.compose import composed, segments
-from airjax.programs.elbo import CountELBO, log_count_probs
-from airjax.programs.guide import Guide, all_on_trace
+from airjax.programs.elbo import CountELBO, counts_on_a_path
+from airjax.programs.guide import Guide
 from airjax.programs.model import Model
 from airjax.programs.spatial import window_boxes
 
@@ -43,6 +43,7 @@ def read(
     z_pres_prior: Float[Array, " T"] | None = None,
     second_look: bool | None = None,
     title: str | None = None,
+    fields: tuple[str, ...] = Reading._fields,
 ) -> Reading:
     """Reads images in batches of bounded memory. Absent objects are masked, however the programs
     were trained.
@@ -58,6 +59,7 @@ def read(
             for images that are doubtful: more than ``DOUBTFUL`` nats are unexplained, or one of
             several objects explains fewer (see `which_look`).
         title: of the progress that is displayed; None displays none.
+        fields: of the reading; the others are not computed.
 
     Raises:
         InputError: if there are no images, or a second look is asked for and the guide reads no
@@ -68,8 +70,8 @@ def read(
         raise InputError("images", "must hold an image or more", 0)
     chunks = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
     chunks = chunks if title is None else tracked(chunks, title, len(images), len)
-    more = Reading._fields, seed, num_paths, second_look, z_pres_prior
-    return joined(list(read_stream(model, guide, chunks, *more)))
+    how = seed, num_paths, second_look, z_pres_prior
+    return joined(list(read_stream(model, guide, chunks, fields, *how)))
 
 
 def masked(model: Model, guide: Guide) -> tuple[Model, Guide]:
@@ -290,15 +292,14 @@ def _read_one(
     images, (sample_key, path_keys) = image[None], (keys[0], keys[1:])
     model, guide = _of(model, guide, image)
 
-    def on_path(key):  # CountELBO draws the same path from the same key
-        p = jnp.stack([site["fn"].probs for site in all_on_trace(guide, images, key)["z_pres"]])
-        elbo = CountELBO().per_image(key, {}, model, guide, images, z_pres_prior)
-        return log_count_probs(p)[:, 0], elbo[0]
+    def on_path(key):
+        return counts_on_a_path(key, {}, model, guide, images, z_pres_prior)
 
-    log_q_n, elbo = jax.vmap(on_path)(path_keys)
+    paths = jax.vmap(on_path)(path_keys)
+    log_q_n, elbo = paths[0][..., 0], CountELBO().bound(paths[0], paths[1], paths[2][0])[0]
     reading = _with_counts(model, guide, image, jnp.exp(log_q_n).mean(0), second_look)
     sampled_count = jax.random.categorical(sample_key, log_q_n[0])
-    return reading._replace(elbo=elbo.mean(), sampled_count=sampled_count)
+    return reading._replace(elbo=elbo, sampled_count=sampled_count)
 
 
 def _of(model: Model, guide: Guide, image: Float[Array, "H W *C"]) -> tuple[Model, Guide]:

@@ -153,8 +153,10 @@ def evaluate_quickly(
         the prior's mean) and, if counts are known, ``count_accuracy``.
     """
     data = data[:EVALUATED]
-    paths: dict[str, Any] = {"num_paths": 1, "second_look": False}
-    reading = read(model, guide, data.images, **paths, z_pres_prior=z_pres_prior)
+    reading = read(
+        model, guide, data.images, num_paths=1, z_pres_prior=z_pres_prior, second_look=False,
+        fields=("elbo", "count_probs", "z_where", "windows"),
+    )  # fmt: skip
     large = model.config.scale_prior_mean - LARGE * model.config.scale_prior_sd
     row = {
         "elbo": float(np.mean(reading.elbo)),

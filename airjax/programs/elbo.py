@@ -58,7 +58,7 @@ class CountELBO(ELBO):
         """One draw of each image's ELBO, from ``num_particles`` paths."""
 
         def path(key: PRNGKeyArray):
-            return _counts_on_a_path(key, param_map, model, guide, *args, **kwargs)
+            return counts_on_a_path(key, param_map, model, guide, *args, **kwargs)
 
         if self.num_particles == 1:
             paths = jax.tree.map(lambda x: x[None], path(rng_key))
@@ -138,7 +138,7 @@ class ScoreELBO(ELBO):
 ESTIMATORS: dict[str, type[ELBO]] = {"count": CountELBO, "score": ScoreELBO, "iwae": CountIWAE}
 
 
-def _counts_on_a_path(
+def counts_on_a_path(
     key: PRNGKeyArray, param_map: dict[str, Any], model, guide, *args, **kwargs
 ) -> tuple[Float[Array, "counts N"], Float[Array, "counts N"], Float[Array, ""]]:
     """Of one path with every step on: log q(n), and log w_n = log p(x, n, z_{<n}) - log q(z_{<n}),

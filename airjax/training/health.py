@@ -1,5 +1,7 @@
 """Whether a trained model is likely to be good, judged without labels; and what to try if not."""
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -20,6 +22,8 @@ UNLIKE = 2.0  # ratio of a box to an object that is doubtful
 AGREE = 0.5  # correlation below which a count or a threshold is wrong
 LITTLE = 0.2  # of the images' variation; noise cannot be explained
 SMALL = 5.0  # objects this many times smaller than the images are better read in crops
+
+Remedy = Callable[[], str]  # that is made only where it is needed
 
 
 class Finding(NamedTuple):
@@ -53,7 +57,7 @@ def health(
     """
     images = images[:JUDGED]
     reading = jax.tree.map(lambda field: field[:JUDGED], reading)
-    try_this = remedy(config, images)
+    try_this = cache(lambda: remedy(config, images))  # most trainings need none
     return [
         *_of_counts(np.asarray(reading.count), config, try_this),
         *_of_windows(reading, model, try_this),
@@ -62,13 +66,13 @@ def health(
     ]
 
 
-def _of_counts(counts: np.ndarray, config: Config, try_this: str) -> list[Finding]:
+def _of_counts(counts: np.ndarray, config: Config, try_this: Remedy) -> list[Finding]:
     most = config.model.model_steps
     mean, full = float(counts.mean()), float(np.mean(counts == most))
     found = [
         Finding(
             "mean_count", "objects an image, on average", mean, f"{mean:.2f}",
-            f"nothing is found: {try_this}" if mean == 0 else "",
+            f"nothing is found: {try_this()}" if mean == 0 else "",
         )
     ]  # fmt: skip
     # one object may be all there is; and pictures of which crops are parts are read without a limit
@@ -79,14 +83,14 @@ def _of_counts(counts: np.ndarray, config: Config, try_this: str) -> list[Findin
     return found
 
 
-def _of_windows(reading: Reading, model: Model, try_this: str) -> list[Finding]:
+def _of_windows(reading: Reading, model: Model, try_this: Remedy) -> list[Finding]:
     limit = model.config.scale_prior_mean - LARGE * model.config.scale_prior_sd
     large = float(np.mean(reading.has_window_larger_than(limit)))
     empty = float(np.mean(reading.has_empty_object(float(model.likelihood.sd))))
     return [
         Finding(
             "large_windows", "images with a window far larger than an object", large,
-            _percent(large), f"one object stands for several: {try_this}" if large > TOO_LARGE
+            _percent(large), f"one object stands for several: {try_this()}" if large > TOO_LARGE
             else "",
         ),
         Finding(
@@ -96,7 +100,7 @@ def _of_windows(reading: Reading, model: Model, try_this: str) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _beside_a_threshold(reading: Reading, images: np.ndarray, try_this: str) -> list[Finding]:
+def _beside_a_threshold(reading: Reading, images: np.ndarray, try_this: Remedy) -> list[Finding]:
     boxes = np.asarray(reading.tight_boxes)[np.asarray(reading.present)]
     size = object_size.estimate(images)
     if size is None or not len(boxes):
@@ -106,7 +110,7 @@ def _beside_a_threshold(reading: Reading, images: np.ndarray, try_this: str) -> 
     found = [
         Finding(
             "box", "typical side of a box (of what is bright)", box,
-            f"{box:.0f} ({size:.0f}) pixels", f"the sizes differ: {try_this}" if differs else "",
+            f"{box:.0f} ({size:.0f}) pixels", f"the sizes differ: {try_this()}" if differs else "",
         )
     ]  # fmt: skip
     blobs = object_size.blobs(images)
@@ -120,7 +124,7 @@ def _beside_a_threshold(reading: Reading, images: np.ndarray, try_this: str) -> 
     return found
 
 
-def _explained(reading: Reading, images: np.ndarray, model: Model, try_this: str) -> Finding:
+def _explained(reading: Reading, images: np.ndarray, model: Model, try_this: Remedy) -> Finding:
     """1 less the squared error with the objects over that without any."""
     pixels = images / np.float32(255)
     empty = np.asarray(model.likelihood.of(jnp.asarray(pixels)).empty)
@@ -129,7 +133,7 @@ def _explained(reading: Reading, images: np.ndarray, model: Model, try_this: str
     if without == 0:
         return Finding("explained", what, None, "the images have none")
     share = 1 - float(np.square(pixels - reading.reconstruction).sum()) / without
-    doubt = "" if share > LITTLE else f"the objects draw little of what is there: {try_this}"
+    doubt = "" if share > LITTLE else f"the objects draw little of what is there: {try_this()}"
     return Finding("explained", what, share, _percent(share), doubt)
 
 
