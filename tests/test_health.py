@@ -21,6 +21,7 @@ from airjax.demo.exhibit import Exhibit
 from airjax.inference.reading import Reading
 from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
+from airjax.training import health as module
 from airjax.training import loop
 from airjax.training.health import health, remedy
 from airjax.training.resolve import resolved
@@ -120,7 +121,8 @@ def model():
     return untrained(config, 0)[0]
 
 
-def test_a_good_training_has_no_doubts(model):
+def test_a_good_training_has_no_doubts(model, monkeypatch):
+    monkeypatch.setattr(module, "remedy", None)  # takes seconds, and is not needed here
     images, counts = squares()
     findings = health(reading_of(images, counts, model), images, model, Config(model=model.config))
     values = {finding.name: finding.value for finding in findings}

@@ -20,7 +20,7 @@ from airjax.errors import InputError
 from airjax.models import READY, folder_of, is_ready
 from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
-from airjax.training import loop
+from airjax.training import loop, session
 from airjax.training.checkpoint import load_model
 from airjax.training.runs import Run
 from airjax.training.start import STEPS, begun_with
@@ -200,6 +200,7 @@ def test_ready_models_count_pictures_that_they_were_not_trained_on(
 def test_the_command_makes_a_model_that_reads_pictures_and_begins_a_training(
     ready_models, here, monkeypatch, capsys
 ):
+    monkeypatch.setattr(session, "NUM_PATHS", 1)  # takes less time
     ready_models.main(ready_models.Args("blobs", here / "made", number=12, steps=30))
     with pytest.raises(InputError, match="out must be a new folder"):
         ready_models.main(ready_models.Args("blobs", here / "made", number=12, steps=30))
