@@ -265,15 +265,17 @@ def lowered(
 ) -> list[Any]:
     """The programs of `read` for these arguments, traced and not compiled yet. Their ``compile``
     traces nothing, so that it can be called in a thread; `read` uses what it has compiled."""
+    read_batch: Any = _read_batch  # Equinox's type does not say that they have `lower`
+    look_again: Any = _look_again
     with in_32_bits():
         rows, programs = _rows(len(images)), masked(model, guide)
         some, look = jnp.zeros((rows, *images.shape[1:]), jnp.uint8), bool(second_look)
         keys = _split(_keys(np.uint32(0), np.zeros(rows, np.uint32)), num_paths)
-        found = [_read_batch.lower(*programs, some, keys, z_pres_prior, fields, look)]
+        found = [read_batch.lower(*programs, some, keys, z_pres_prior, fields, look)]
         if which_look(guide, second_look) is None:
             some = jnp.zeros((FEW, *images.shape[1:]), jnp.uint8)
             probs = jnp.zeros((FEW, guide.config.model_steps + 1))
-            found.append(_look_again.lower(*programs, some, probs, _seen_again(fields)))
+            found.append(look_again.lower(*programs, some, probs, _seen_again(fields)))
     return found
 
 
