@@ -33,7 +33,7 @@ def trained(name, *parts):
     run = Run.create(config, Path(sys.argv[1]) / name)
     for last, devices in parts:
         stop = lambda row: row["step"] == last
-        outcome = loop.train(config, data, {"test": data}, RunRecord(run, data, 1), report=print,
+        outcome = loop.train(config, data, {"test": data}, RunRecord(run, data), report=print,
                              show_progress=False, callback=stop, devices=devices)
     assert outcome.is_complete and int(outcome.state.step) == 20
     model, guide = outcome.trainer.programs(outcome.state)

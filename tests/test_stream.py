@@ -187,7 +187,7 @@ def trained(folder, *parts):
     data, run = load(str(path), "train", stream="yes"), Run.create(config, folder / "run")
     for last in parts:
         outcome = loop.train(
-            config, data, {"test": data}, RunRecord(run, data, 1), report=print,
+            config, data, {"test": data}, RunRecord(run, data), report=print,
             show_progress=False, callback=lambda row, last=last: row["step"] == last,
         )  # fmt: skip
     run.save(*outcome.trainer.programs(outcome.state))

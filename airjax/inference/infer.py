@@ -104,9 +104,10 @@ def stream(
     seed: int,
 ) -> Iterator[Any]:
     """The results of each chunk of images in turn. The program is called with ``FEW`` images or
-    with many: it is compiled at most twice."""
+    with many (a CPU gains nothing from more than ``ROWS``): it is compiled at most twice."""
+    many = ROWS if jax.default_backend() == "cpu" else BATCH
     for chunk in chunks:
-        parts, rows = [], _rows(len(chunk))
+        parts, rows = [], FEW if len(chunk) <= FEW else many
         for start in range(0, len(chunk), rows):
             some = chunk[start : start + rows]
             n = len(some)
@@ -115,11 +116,6 @@ def stream(
                 result = program(jnp.asarray(filled), _keys(np.uint32(seed), _contents(filled)))
                 parts.append(jax.tree.map(lambda x, n=n: np.asarray(x)[:n], result))
         yield joined(parts)
-
-
-def _rows(images: int) -> int:
-    """How many images a program is called with; a CPU gains nothing from more than ``ROWS``."""
-    return FEW if images <= FEW else ROWS if jax.default_backend() == "cpu" else BATCH
 
 
 def _contents(images: UInt8[np.ndarray, "N H W *C"]) -> UInt32[np.ndarray, " N"]:
@@ -232,51 +228,21 @@ def looked_again(
         images: bytes.
     """
     most = reading.count_probs.shape[1] - 1
-    fields = _seen_again(k for k, v in reading._asdict().items() if v is not None)
     splits = (reading.unexplained > DOUBTFUL) & (reading.count > 0) & (reading.count < most)
     doubtful = np.flatnonzero(splits | ((reading.weakest < DOUBTFUL) & (reading.count > 1)))
-    changed = reading._asdict() | {name: getattr(reading, name).copy() for name in fields}
+    kept = {k for k, v in reading._asdict().items() if v is not None} - {"elbo", "sampled_count"}
+    changed = reading._asdict() | {name: getattr(reading, name).copy() for name in kept}
     for i in range(0, len(doubtful), FEW):
         rows = doubtful[i : i + FEW]
         filled = np.resize(rows, FEW)  # the program reads this many at a time
         with in_32_bits():
             found = _look_again(
                 *masked(model, guide), jnp.asarray(images[filled]),
-                jnp.asarray(reading.count_probs[filled]), fields,
+                jnp.asarray(reading.count_probs[filled]), tuple(sorted(kept)),
             )  # fmt: skip
         for name, values in found.items():
             changed[name][rows] = np.asarray(values)[: len(rows)]
     return Reading(**changed)
-
-
-def _seen_again(fields: Iterable[str]) -> tuple[str, ...]:
-    """Which of these fields of a reading a second look changes."""
-    return tuple(sorted(set(fields) - {"elbo", "sampled_count"}))
-
-
-def lowered(
-    model: Model,
-    guide: Guide,
-    images: UInt8[np.ndarray, "N H W *C"],
-    num_paths: int,
-    z_pres_prior: Float[Array, " T"] | None = None,
-    second_look: bool | None = None,
-    fields: tuple[str, ...] = Reading._fields,
-) -> list[Any]:
-    """The programs of `read` for these arguments, traced and not compiled yet. Their ``compile``
-    traces nothing, so that it can be called in a thread; `read` uses what it has compiled."""
-    read_batch: Any = _read_batch  # Equinox's type does not say that they have `lower`
-    look_again: Any = _look_again
-    with in_32_bits():
-        rows, programs = _rows(len(images)), masked(model, guide)
-        some, look = jnp.zeros((rows, *images.shape[1:]), jnp.uint8), bool(second_look)
-        keys = _split(_keys(np.uint32(0), np.zeros(rows, np.uint32)), num_paths)
-        found = [read_batch.lower(*programs, some, keys, z_pres_prior, fields, look)]
-        if which_look(guide, second_look) is None:
-            some = jnp.zeros((FEW, *images.shape[1:]), jnp.uint8)
-            probs = jnp.zeros((FEW, guide.config.model_steps + 1))
-            found.append(look_again.lower(*programs, some, probs, _seen_again(fields)))
-    return found
 
 
 @eqx.filter_jit

@@ -21,10 +21,6 @@ from airjax.programs.likelihood import Likelihood
 from airjax.programs.model import Model
 
 EVALUATED = 1000  # images of each data set that progress is measured on
-QUICKLY: dict[str, Any] = {  # how they are read
-    "num_paths": 1, "second_look": False,
-    "fields": ("elbo", "count_probs", "z_where", "windows"),
-}  # fmt: skip
 BINS = 15  # of confidence
 LARGE = 5  # a window is large if its scale is this many prior deviations below the mean
 Row = dict[str, Any]  # of a training's metrics
@@ -157,7 +153,10 @@ def evaluate_quickly(
         the prior's mean) and, if counts are known, ``count_accuracy``.
     """
     data = data[:EVALUATED]
-    reading = read(model, guide, data.images, z_pres_prior=z_pres_prior, **QUICKLY)
+    reading = read(
+        model, guide, data.images, num_paths=1, z_pres_prior=z_pres_prior, second_look=False,
+        fields=("elbo", "count_probs", "z_where", "windows"),
+    )  # fmt: skip
     large = model.config.scale_prior_mean - LARGE * model.config.scale_prior_sd
     row = {
         "elbo": float(np.mean(reading.elbo)),

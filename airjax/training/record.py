@@ -6,7 +6,6 @@ from airjax.inference.metrics import Row
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model
 from airjax.training import tensorboard
-from airjax.training.ahead import Ahead, of_evaluation
 from airjax.training.checkpoint import (
     Checkpoints,
     from_state_arrays,
@@ -25,14 +24,12 @@ class RunRecord(Record):
 
     Args:
         run: whose folder it is.
-        held_out: images that the training is evaluated on.
-        num_paths: K, the paths of the evaluation at its end.
+        held_out: images that are drawn for TensorBoard.
     """
 
-    def __init__(self, run: Run, held_out: Dataset, num_paths: int):
+    def __init__(self, run: Run, held_out: Dataset):
         super().__init__()
-        self.run, self.held_out, self.num_paths = run, held_out, num_paths
-        self.ahead: Ahead | None = None
+        self.run, self.held_out = run, held_out
         self.events: tensorboard.Events | None = None
 
     @property
@@ -56,13 +53,9 @@ class RunRecord(Record):
         return state
 
     def add(self, trainer: Trainer, state: TrainState, row: Row) -> None:
-        """Appends to the metrics. After the second ones, when the first are on the console, the
-        evaluation begins to be compiled."""
+        """Appends to the metrics."""
         super().add(trainer, state, row)
         self.run.append(row)
-        if self.ahead is None and len(self.rows) > 1 and trainer.devices.hosts.count == 1:
-            evaluation = of_evaluation(trainer, state, self.held_out, self.num_paths)
-            self.ahead = Ahead(evaluation)
         if self.events is not None:
             self.events.show(state, row)
 
@@ -85,9 +78,7 @@ class RunRecord(Record):
         self.rows = []
 
     def stop(self) -> None:
-        """Closes the events, and ends what is compiled."""
-        if self.ahead is not None:
-            self.ahead.end()
+        """Closes the events."""
         if self.events is not None:
             self.events.close()
             self.events = None

@@ -243,7 +243,7 @@ class Session:
                 f"where settings are decided, and {len(self.held_out)} held-out ones are evaluated"
             )
         watched = {"test": self.held_out, "train": self.train_data}
-        record: Any = RunRecord(run, self.held_out, NUM_PATHS) if hosts.is_first else None
+        record: Any = RunRecord(run, self.held_out) if hosts.is_first else None
         outcome = loop.train(
             run.config, self.train_data, watched,
             record if hosts.count == 1 else SharedRecord(record, hosts),
