@@ -16,7 +16,8 @@ from airjax.inference.infer import read
 from airjax.inference.metrics import importance_weighted_bound
 from airjax.inference.reading import Reading
 from airjax.inference.steps import with_steps
-from airjax.programs.elbo import CountIWAE
+from airjax.programs.elbo import CountELBO, CountIWAE, log_count_probs
+from airjax.programs.guide import all_on_trace
 from airjax.programs.spatial import window_boxes, window_to_image
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (7, 5, 6)).astype(np.uint8)
@@ -160,3 +161,20 @@ def test_a_program_trained_without_masks_is_read_with_masks(tiny):
     plain = [dataclasses.replace(program, config=config) for program in tiny]
     for a, b in zip(read(*plain, IMAGES), read(*tiny, IMAGES), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_counts_and_elbo_are_means_over_paths(tiny):
+    """Each path traced twice: for q(n), and by the estimator."""
+    found = read(*tiny, IMAGES, seed=3, num_paths=4, second_look=False)
+    model, guide = infer.masked(*tiny)
+    keys = infer._split(infer._keys(np.uint32(3), infer._contents(IMAGES)), 4)[:, 1:]
+    for i, image in enumerate(IMAGES[:2]):
+        some = jnp.asarray(image[None], jnp.float32) / 255
+        q_n, elbo = [], []
+        for key in keys[i]:
+            sites = all_on_trace(guide, some, key)["z_pres"]
+            p = jnp.stack([site["fn"].probs for site in sites])
+            q_n.append(jnp.exp(log_count_probs(p))[:, 0])
+            elbo.append(CountELBO().per_image(key, {}, model, guide, some)[0])
+        np.testing.assert_allclose(found.count_probs[i], jnp.stack(q_n).mean(0), rtol=1e-4)
+        np.testing.assert_allclose(found.elbo[i], jnp.stack(elbo).mean(), rtol=1e-4)

@@ -295,11 +295,13 @@ def _read_one(
     def on_path(key):
         return counts_on_a_path(key, {}, model, guide, images, z_pres_prior)
 
-    paths = jax.vmap(on_path)(path_keys)
-    log_q_n, elbo = paths[0][..., 0], CountELBO().bound(paths[0], paths[1], paths[2][0])[0]
-    reading = _with_counts(model, guide, image, jnp.exp(log_q_n).mean(0), second_look)
-    sampled_count = jax.random.categorical(sample_key, log_q_n[0])
-    return reading._replace(elbo=elbo, sampled_count=sampled_count)
+    log_q_n, log_w_n, scale = jax.vmap(on_path)(path_keys)
+    count_probs = jnp.exp(log_q_n).mean(0)[:, 0]
+    reading = _with_counts(model, guide, image, count_probs, second_look)
+    return reading._replace(
+        elbo=CountELBO().bound(log_q_n, log_w_n, scale[0])[0],
+        sampled_count=jax.random.categorical(sample_key, log_q_n[0, :, 0]),
+    )
 
 
 def _of(model: Model, guide: Guide, image: Float[Array, "H W *C"]) -> tuple[Model, Guide]:

@@ -141,8 +141,19 @@ ESTIMATORS: dict[str, type[ELBO]] = {"count": CountELBO, "score": ScoreELBO, "iw
 def counts_on_a_path(
     key: PRNGKeyArray, param_map: dict[str, Any], model, guide, *args, **kwargs
 ) -> tuple[Float[Array, "counts N"], Float[Array, "counts N"], Float[Array, ""]]:
-    """Of one path with every step on: log q(n), and log w_n = log p(x, n, z_{<n}) - log q(z_{<n}),
-    for each count n; and the scale of q's sites."""
+    """What `CountELBO.bound` needs of one path with every step on, in nats.
+
+    Args:
+        key: of the path.
+        param_map: parameters of both programs.
+        model: generative program.
+        guide: its guide.
+        args: of both programs, the images first; so are ``kwargs``.
+
+    Returns:
+        log q(n) and log w_n = log p(x, n, z_{<n}) - log q(z_{<n}) for each count n, ``[T + 1, N]``
+        both; and the scale of q's sites.
+    """
     path = handlers.seed(handlers.substitute(guide, param_map), key)
     q = _trace(handlers.substitute(path, substitute_fn=all_on), *args, **kwargs)
     steps = _steps(q)
