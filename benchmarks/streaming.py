@@ -56,8 +56,9 @@ def stored(kind: str, folder: Path, images: np.ndarray) -> Path:
     elif kind == "zarr":
         import zarr
 
+        # few images a chunk, as the docs advise
         array = zarr.create_array(
-            str(path), shape=images.shape, chunks=(64, *images.shape[1:]), dtype=images.dtype
+            str(path), shape=images.shape, chunks=(8, *images.shape[1:]), dtype=images.dtype
         )
         array[...] = images
     else:

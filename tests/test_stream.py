@@ -74,7 +74,9 @@ def test_each_source_has_the_images(kind, tmp_path):
         streamed = load(str(path), part, pictures=AS_THEY_ARE, stream="yes")
         assert streamed.source is not None and streamed.part == part
         assert (len(streamed.source), streamed.image_shape) == (len(want), (10, 12))
-        np.testing.assert_array_equal([streamed.source[i] for i in range(len(want))], want)
+        order = np.random.default_rng(0).permutation(len(want))
+        np.testing.assert_array_equal(streamed.source.read(order), want[order])
+        np.testing.assert_array_equal(streamed.source.read([1, 0, 1]), want[[1, 0, 1]])
         np.testing.assert_array_equal(streamed.images, want)
         small = load(str(path), part, pictures=AS_THEY_ARE, stream="auto")
         assert small.source is None
@@ -87,13 +89,35 @@ def test_what_arrays_may_hold(tmp_path):
         np.save(tmp_path / f"{name}.npy", array)
         path = str(tmp_path / f"{name}.npy")
         some = load(path, "all", stream="yes").source
-        np.testing.assert_array_equal(
-            [some[i] for i in range(60)], load(path, "all", stream="no").images
-        )
-    group = zarr.open_group(str(tmp_path / "group.zarr"), mode="w")
-    group.create_array("images", data=IMAGES)
-    found = load(str(tmp_path / "group.zarr"), "all", stream="yes")
-    np.testing.assert_array_equal(found.source[7], IMAGES[7])
+        np.testing.assert_array_equal(some.read(range(60)), load(path, "all", stream="no").images)
+
+
+@pytest.mark.parametrize(
+    ("version", "how"),
+    [
+        (2, {}),
+        (3, {"chunks": (4, 5, 12), "shards": (20, 10, 12)}),
+        (3, {"chunks": (1, 10, 12)}),
+    ],
+)
+@pytest.mark.parametrize("images", [IMAGES, IMAGES > 99, (IMAGES / 255).astype(np.float16)])
+def test_zarr_is_read_as_zarr_python_writes_it(version, how, images, tmp_path):
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=version)
+    group.create_array("images", shape=images.shape, dtype=images.dtype, **how)[...] = images
+    found = load(str(tmp_path / "a.zarr"), "all", stream="yes")
+    want = load(str(tmp_path / "a.zarr"), "all", stream="no").images
+    np.testing.assert_array_equal(found.source.read([7, 2, 7]), want[[7, 2, 7]])
+    np.save(tmp_path / "a.npy", images)
+    np.testing.assert_array_equal(load(str(tmp_path / "a.npy"), "all").images, want)
+
+
+def test_a_damaged_chunk_is_one_line(tmp_path, capsys):
+    path = stored("zarr", tmp_path)
+    for chunk in (path / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(chunk.read_bytes()[:9])
+    line = f"train --data {path} --out {tmp_path}/run --stream yes"
+    assert f"{path} must be whole (" in mistake(line, capsys)
 
 
 def test_large_sets_are_streamed_and_a_sample_stands_for_them(tmp_path, monkeypatch):
@@ -123,8 +147,8 @@ class Numbered:
     def __len__(self):
         return 60
 
-    def __getitem__(self, i):
-        return np.full((1, 1), i, np.uint8)
+    def read(self, rows):
+        return np.array(rows, np.uint8)[:, None, None]
 
     def identity(self):
         return {}
@@ -246,9 +270,9 @@ def test_a_broken_picture_is_left_out_and_named_once(tmp_path):
     train = load_folder(path, AS_THEY_ARE, "train", stream="yes", on_broken=told.append).parts[0]
     wanted = part_of(60, "data", "train", every=True)
     wanted[[3, 20]] = False
-    seen = {train.source[i].tobytes() for i in range(54)}
+    seen = {image.tobytes() for image in train.source.read(range(54))}
     assert seen == {image.tobytes() for image in IMAGES[wanted]}
-    np.testing.assert_array_equal(train.source[3], IMAGES[4])  # the next one
+    np.testing.assert_array_equal(train.source.read([3]), IMAGES[4:5])  # the next one
     assert [broken.path.name for broken in told] == ["003.png", "020.png"]
     assert "must be 10 x 12 pixels as the model's images, got 5 x 12" in told[1].why
 
@@ -276,7 +300,7 @@ def test_a_broken_picture_is_named_on_the_command_line(tmp_path, capsys):
         ("a.npy", b"\x93NUMPY", "must be a whole .npy without pickles: "),
         ("a.npy", np.array([{}, None], object), "must be a whole .npy without pickles: "),
         ("a.zarr", IMAGES[:0], "must have shape [N, H, W] or [N, H, W, C], all at least 1, got [0"),
-        ("a.zarr", None, "must be a .zarr of an array, or of a group with an array images ("),
+        ("a.zarr", None, "must be a .zarr of an array, or of a group with an array images"),
         ("a", [], "--data must hold pictures: its ArrayRecord files have no records"),
         ("a", b"no archive", "must be a whole ArrayRecord file"),
         (
@@ -343,7 +367,7 @@ def test_without_the_extra(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.setattr(source, "LARGE", 1)
     assert mistake(line, capsys) == found
-    for module, kind in (("zarr", "zarr"), ("grain.sources", "records")):
+    for module, kind in (("tensorstore", "zarr"), ("grain.sources", "records")):
         path = stored(kind, tmp_path)
         monkeypatch.setitem(sys.modules, module, None)
         assert "airjax[stream]" in mistake(f"train {path} --out {tmp_path}/run", capsys)

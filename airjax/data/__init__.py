@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from airjax.config import GuideName
 from airjax.data.arrays import is_array, load_array
 from airjax.data.cache import cached
@@ -26,7 +24,6 @@ from airjax.data.recipes import (
     on_grid,
     supair_sprites,
 )
-from airjax.data.source import Rows
 from airjax.data.sprites import load_sprites
 from airjax.errors import InputError
 from airjax.picture_config import PictureConfig
@@ -167,8 +164,8 @@ def load(
     if pictures.crop > min(chosen.image_shape[:2]):
         rule = f"must be at most the images' smaller side, {min(chosen.image_shape[:2])}"
         raise InputError("crop", rule, pictures.crop)
-    images = chosen.images if chosen.source is None else Rows[np.ndarray](
-        chosen.source, range(chosen.total)
-    )  # fmt: skip
+    images, source = iter(chosen.images), chosen.source
+    if source is not None:
+        images = (source.read([i])[0] for i in range(len(source)))
     crops = random_crops(images, chosen.total, pictures.crop, part)
     return Dataset(crops.images, name=chosen.name, part=part, regions=crops.regions)

@@ -1,7 +1,8 @@
-"""Arrays of images in an .npy or a .zarr, read whole or one image at a time."""
+"""Arrays of images in an .npy or a .zarr, read whole or some images at a time."""
 
 import os
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 from airjax.data.dataset import Dataset, as_images, held_out_rows
-from airjax.data.source import Rows, is_streamed, sampled
+from airjax.data.source import Part, is_streamed, sampled
 from airjax.errors import InputError
 
-ZARR = ("zarr.json", ".zarray", ".zgroup")  # one of them is in a .zarr
+ARRAYS = {"zarr.json": "zarr3", ".zarray": "zarr"}  # what describes an array, and its driver
+ZARR = (*ARRAYS, ".zgroup")  # one of them is in a .zarr
 SHAPE = "must have shape [N, H, W] or [N, H, W, C], all at least 1"
 
 
 class ArrayFile:
-    """An .npy, of which one image at a time is read. (The pages of a memory map would count as
+    """An .npy, of which some images at a time are read. (The pages of a memory map would count as
     memory of the process.)
 
     Args:
@@ -42,12 +44,12 @@ class ArrayFile:
         self.descriptor = os.open(path, os.O_RDONLY)  # to open it for each image takes longer
         weakref.finalize(self, os.close, self.descriptor)
 
-    def __getitem__(self, i: int) -> np.ndarray:
-        shape = self.shape[1:]
-        count = int(np.prod(shape))
-        start = self.start + i * count * self.dtype.itemsize
-        content = os.pread(self.descriptor, count * self.dtype.itemsize, start)
-        return np.frombuffer(content, self.dtype).reshape(shape)
+    def read(self, rows: Sequence[int]) -> np.ndarray:
+        """Some of the images."""
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for row, image in zip(rows, found, strict=True):
+            os.preadv(self.descriptor, [image.data], self.start + row * image.nbytes)
+        return found
 
     def whole(self) -> np.ndarray:
         """All of it."""
@@ -56,35 +58,54 @@ class ArrayFile:
 
 class ZarrArray:
     """A .zarr: an array, or a group with an array ``images``. Chunks of one image, or a few, are
-    read the fastest.
+    best: a chunk is decoded for each image that is read.
 
     Args:
         path: of its folder.
 
     Raises:
-        InputError: if zarr is not installed, or there is no such array.
+        InputError: if TensorStore is not installed, or there is no such array.
     """
 
     def __init__(self, path: Path):
         try:
-            import zarr
+            import tensorstore
         except ImportError:
-            raise InputError(str(path), "needs zarr: pip install 'airjax[stream]'") from None
-        try:
-            array: Any = zarr.open(str(path), mode="r")
-            array = array if hasattr(array, "shape") else array["images"]
-            self.array, self.shape, self.dtype = array, array.shape, array.dtype
-        except Exception as error:  # zarr raises errors of its codecs and of its stores
-            why = " ".join(str(error).split())
-            rule = "must be a .zarr of an array, or of a group with an array images"
-            raise InputError(str(path), f"{rule} ({why})") from None
+            rule = "needs tensorstore: pip install 'airjax[stream]'"
+            raise InputError(str(path), rule) from None
+        self.path = path
+        found = [
+            (folder, driver)
+            for folder in (path, path / "images")
+            for name, driver in ARRAYS.items()
+            if (folder / name).is_file()
+        ]
+        rule = "must be a .zarr of an array, or of a group with an array images"
+        error: Exception | None = None
+        for folder, driver in found:
+            store = {"driver": driver, "kvstore": {"driver": "file", "path": str(folder)}}
+            try:
+                self.array: Any = tensorstore.open(store, read=True).result()
+                self.shape, self.dtype = self.array.shape, self.array.dtype.numpy_dtype
+                return
+            except Exception as raised:  # ValueError of metadata; others of files and of codecs
+                error = raised
+        why = "" if error is None else f" ({_one_line(error)})"
+        raise InputError(str(path), rule + why)
 
-    def __getitem__(self, i: int) -> np.ndarray:
-        return np.asarray(self.array[i])
+    def read(self, rows: Sequence[int]) -> np.ndarray:
+        """Some of the images."""
+        return self._read(self.array[np.asarray(rows)])
 
     def whole(self) -> np.ndarray:
         """All of it."""
-        return np.asarray(self.array[...])
+        return self._read(self.array)
+
+    def _read(self, part: Any) -> np.ndarray:
+        try:
+            return np.asarray(part.read().result())
+        except ValueError as error:  # of a chunk
+            raise InputError(str(self.path), f"must be whole ({_one_line(error)})") from None
 
 
 class ArraySource:
@@ -108,10 +129,9 @@ class ArraySource:
     def __len__(self) -> int:
         return self.array.shape[0]
 
-    def __getitem__(self, i: int) -> UInt8[np.ndarray, "H W *C"]:
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        return as_images(self.array[i][None], f"{self.path}: image {i}")[0]
+    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "n H W *C"]:
+        """Some of the images."""
+        return as_images(self.array.read(rows), f"{self.path}: images")
 
     def identity(self) -> dict[str, Any]:
         """The shape and type of the array."""
@@ -127,6 +147,10 @@ class ArraySource:
         if kind not in (np.uint8, bool) and not np.issubdtype(kind, np.floating):
             rule = "must be uint8, bool, or floats in [0, 1] to be streamed"
             raise InputError(str(self.path), rule, kind)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def is_array(path: Path) -> bool:
@@ -158,5 +182,5 @@ def load_array(path: Path, part: str, stream: str = "no") -> Dataset:
     source.check_streamed()
     first = len(source) if part == "all" else held_out_rows(len(source), "data").start
     rows = range(first, len(source)) if part == "test" else range(first)
-    some = Rows[np.ndarray](source, rows)
+    some = Part(source, rows)
     return Dataset(sampled(some), name=path.stem, part=part, source=some)

@@ -181,7 +181,11 @@ class PictureSource:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, i: int) -> UInt8[np.ndarray, "H W *C"]:
+    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "n H W *C"]:
+        """Some of the images."""
+        return np.stack([self._image(i) for i in rows])
+
+    def _image(self, i: int) -> UInt8[np.ndarray, "H W *C"]:
         for k in range(len(self)):
             path = self.files[(i + k) % len(self)]
             if path in self.broken:

@@ -274,6 +274,8 @@ def _fit(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, 
 
 def _resized(value: np.ndarray, height: int, width: int) -> np.ndarray:
     """Pillow's antialiased bilinear filter."""
+    if value.shape[:2] == (height, width):
+        return value
     if value.ndim == 3:
         channels = [_resized(each, height, width) for each in np.moveaxis(value, -1, 0)]
         return np.stack(channels, axis=-1)

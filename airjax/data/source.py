@@ -25,8 +25,8 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, i: int, /) -> UInt8[np.ndarray, "H W *C"]:
-        """An image. It is the same each time."""
+    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "n H W *C"]:
+        """Some of the images, in this order. They are the same each time."""
         ...
 
     def identity(self) -> dict[str, Any]:
@@ -35,14 +35,14 @@ class Source(Protocol):
 
 
 class Rows(Sequence[T]):
-    """Some of the items of a sequence, or of images, which are read when they are asked for.
+    """Some of the items of a sequence, which are read when they are asked for.
 
     Args:
         items: all of them.
         rows: which of them, in order.
     """
 
-    def __init__(self, items: Any, rows: Sequence[int] | np.ndarray):
+    def __init__(self, items: Sequence[T], rows: Sequence[int] | np.ndarray):
         self.items, self.rows = items, rows
 
     def __len__(self) -> int:
@@ -57,14 +57,33 @@ class Rows(Sequence[T]):
             return Rows(self.items, self.rows[i])
         return self.items[int(self.rows[i])]
 
+
+class Part:
+    """Some of the images of a source, as a `Source`.
+
+    Args:
+        source: all of them.
+        rows: which of them, in order.
+    """
+
+    def __init__(self, source: Source, rows: range):
+        self.source, self.rows = source, rows
+
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Of images."""
-        return self.items.image_shape
+        """``(H, W)``, or ``(H, W, C)`` with colours."""
+        return self.source.image_shape
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "n H W *C"]:
+        """Some of the images, in this order."""
+        return self.source.read([self.rows[i] for i in rows])
 
     def identity(self) -> dict[str, Any]:
-        """Of images: that of all, and the number of these."""
-        return self.items.identity() | {"of": len(self.items), "length": len(self)}
+        """That of all, and the number of these."""
+        return self.source.identity() | {"of": len(self.source), "length": len(self)}
 
 
 def size_of(source: Source) -> int:
@@ -84,7 +103,7 @@ def sampled(source: Source) -> UInt8[np.ndarray, "n H W *C"]:
     rows = range(len(source))
     if len(source) > most:
         rows = np.random.default_rng(0).choice(len(source), most, replace=False).tolist()
-    return np.stack([source[i] for i in rows])
+    return source.read(rows)
 
 
 def digest(lines: Iterable[str]) -> str:

@@ -59,11 +59,11 @@ class Stream:
 
         size = batch_size * int(np.prod(source.image_shape))
         self.steps, self.devices = min(most, max(1, BUFFER // size)), devices
-        images: Any = source  # grain's type also has names of arguments
-        shuffled = grain.MapDataset.source(images).seed(seed).shuffle().repeat()
+        rows = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
         hosts = devices.hosts
-        parts = shuffled.batch(batch_size // hosts.count)  # of each mini-batch, one a process
-        self.batches = parts[hosts.index :: hosts.count] if hosts.count > 1 else parts
+        parts = rows.batch(batch_size // hosts.count)  # of each mini-batch, one a process
+        parts = parts[hosts.index :: hosts.count] if hosts.count > 1 else parts
+        self.batches = parts.map(lambda rows: source.read(rows.tolist()))
         threads = min(THREADS, cores() or 1, self.steps)
         self.options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=self.steps)
         self.reader: Any = None
