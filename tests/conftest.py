@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections import Counter
 from pathlib import Path
 
 from jaxlib.version import __version_info__ as version_info
@@ -46,6 +47,16 @@ TINY = ModelConfig(
     embed_net=(),
     image_size=(5, 6),
 )
+
+# their slow tests take minutes each; two processes that begin with them end at about the same time
+LONG = ("test_hosts", "test_ray", "test_paper_three_d", "test_track", "test_ready", "test_kills",
+        "test_paper_codes", "test_stream_processes", "test_devices")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]):
+    """Files with long tests come first, then those with many (``--no-loadscope-reorder``)."""
+    number = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.stem not in LONG, -number[item.path], item.path))
 
 
 @pytest.fixture(scope="module", autouse=True)
