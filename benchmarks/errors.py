@@ -33,6 +33,7 @@ from matplotlib.figure import Figure
 from airjax.data.dataset import Dataset
 from airjax.inference.infer import read
 from airjax.inference.reading import Reading
+from airjax.programs.compose import composed
 from airjax.programs.guide import Guide
 from airjax.programs.model import Model, presence_probs, where_prior
 from airjax.programs.spatial import image_to_window, window_to_image
@@ -146,9 +147,9 @@ def with_one_more(model: Model, guide: Guide, image, z_where, n, key):
 
 
 def drawn(model: Model, loc, n: int):
-    """The objects of an explanation, added up."""
+    """The mean of the image with the objects of an explanation."""
     y = window_to_image(loc[:n, :3], model.decoder(loc[:n, 3:]), model.config.image_size)
-    return model.likelihood.on_ground(y.sum(0))
+    return model.likelihood.mean(composed(model.config.compose, y, jnp.ones(n, bool)))
 
 
 class Explained(NamedTuple):
