@@ -11,6 +11,7 @@ from conftest import TINY, mistake
 from numpyro import handlers
 from PIL import Image
 from scipy import stats
+from scipy.optimize import minimize
 
 from airjax.air import AIR
 from airjax.config import Config, ModelConfig, TrainConfig
@@ -212,6 +213,29 @@ def test_elbo_is_that_of_the_programs(tiny, learned):
                     expected -= here.expect(lambda z, p=there, q=here: q.logpdf(z) - p.logpdf(z))
         value = look.elbo(objects, jnp.arange(2) < n)
         np.testing.assert_allclose(value, expected, rtol=1e-4)
+
+
+def test_explanations_are_fitted_to_the_image(blobs):
+    """Nearly as well as BFGS fits them; an object that is off stays where it was."""
+    image = drawn(blobs[0], (-0.5, 0.2), (0.5, 0.1))
+    look, on = Explainer(*blobs, image), jnp.array([True, True, False])
+    read = look.read(image, STEPS)
+    moved = read.z_where.at[:, 1:].add(jnp.array([[0.3, -0.3], [-0.2, 0.3], [0.1, 0.1]]))
+    start = look.drawn(moved, read.where_scale, read.z_what + 0.5, read.what_scale)
+    found = jax.jit(look.fitted)(start, on)
+    for name in ("z_where", "z_what", "y"):
+        np.testing.assert_allclose(getattr(found, name)[2], getattr(start, name)[2], rtol=1e-6)
+    for name in ("where_scale", "what_scale"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(start, name))
+
+    def loss(means):
+        where, what = means[: 3 * STEPS].reshape(STEPS, 3), means[3 * STEPS :].reshape(STEPS, -1)
+        return -look.elbo(look.drawn(where, start.where_scale, what, start.what_scale), on)
+
+    first = jnp.concatenate([start.z_where.ravel(), start.z_what.ravel()])
+    best = minimize(jax.jit(jax.value_and_grad(loss)), first, jac=True, method="BFGS")
+    before, after = look.elbo(start, on), look.elbo(found, on)
+    assert before < after - 20 and abs(after + best.fun) < 1
 
 
 def test_the_residual_is_the_background_and_the_others():
