@@ -215,8 +215,9 @@ def test_elbo_is_that_of_the_programs(tiny, learned):
         np.testing.assert_allclose(value, expected, rtol=1e-4)
 
 
-def test_explanations_are_fitted_to_the_image(blobs):
-    """Nearly as well as BFGS fits them; an object that is off stays where it was."""
+def test_explanations_are_fitted_to_the_image(blobs, monkeypatch):
+    """Nearly as well as BFGS fits them, or, with more steps, as well; an object that is off stays
+    where it was."""
     image = drawn(blobs[0], (-0.5, 0.2), (0.5, 0.1))
     look, on = Explainer(*blobs, image), jnp.array([True, True, False])
     read = look.read(image, STEPS)
@@ -234,8 +235,10 @@ def test_explanations_are_fitted_to_the_image(blobs):
 
     first = jnp.concatenate([start.z_where.ravel(), start.z_what.ravel()])
     best = minimize(jax.jit(jax.value_and_grad(loss)), first, jac=True, method="BFGS")
-    before, after = look.elbo(start, on), look.elbo(found, on)
-    assert before < after - 20 and abs(after + best.fun) < 1
+    before = look.elbo(start, on)
+    assert look.elbo(found, on) - before > 0.98 * (-best.fun - before) > 100
+    monkeypatch.setattr(second_look, "FITS", 200)
+    np.testing.assert_allclose(look.elbo(look.fitted(start, on), on), -best.fun, atol=0.1)
 
 
 def test_the_residual_is_the_background_and_the_others():

@@ -32,7 +32,7 @@ from airjax.programs.spatial import window_to_image
 APART = (0.12, 0.21, 0.3)  # half the distances tried between two objects, in sides of a window
 DIRECTIONS = 4  # directions tried
 SWEEPS = 2  # how often every object is read again
-FITS, RATE = 60, 0.05  # steps of Adam that fit an explanation, and their learning rate
+FITS, RATE = 30, 0.1  # steps of Adam that fit an explanation, and their learning rate
 
 
 class Explanation(NamedTuple):
