@@ -74,7 +74,7 @@ def test_each_source_has_the_images(kind, tmp_path):
         streamed = load(str(path), part, pictures=AS_THEY_ARE, stream="yes")
         assert streamed.source is not None and streamed.part == part
         assert (len(streamed.source), streamed.image_shape) == (len(want), (10, 12))
-        order = np.random.default_rng(0).permutation(len(want))
+        order = np.random.default_rng(0).permutation(len(want)).tolist()
         np.testing.assert_array_equal(streamed.source.read(order), want[order])
         np.testing.assert_array_equal(streamed.source.read([1, 0, 1]), want[[1, 0, 1]])
         np.testing.assert_array_equal(streamed.images, want)
