@@ -338,6 +338,15 @@ def test_a_file_that_is_cut_off(tmp_path, capsys):
     assert "must be a whole .npy" in mistake(f"train {path} --out {tmp_path}/run", capsys)
 
 
+def test_a_file_that_is_cut_off_while_it_is_read(tmp_path):
+    path = stored("npy", tmp_path)
+    images = load(str(path), "all", stream="yes").source
+    path.write_bytes(path.read_bytes()[:-1])
+    np.testing.assert_array_equal(images.read([58]), IMAGES[58:59])
+    with pytest.raises(InputError, match="must hold image 59, but was cut off"):
+        images.read([58, 59])
+
+
 def test_crops_are_not_streamed(tmp_path, capsys):
     for kind in ("pictures", "npy"):
         line = f"train {stored(kind, tmp_path)} --out {tmp_path}/run --stream yes --crop 8"

@@ -48,7 +48,9 @@ class ArrayFile:
         """Some of the images."""
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for row, image in zip(rows, found, strict=True):
-            os.preadv(self.descriptor, [image.data], self.start + row * image.nbytes)
+            read = os.preadv(self.descriptor, [image.data], self.start + row * image.nbytes)
+            if read < image.nbytes:
+                raise InputError(str(self.path), f"must hold image {row}, but was cut off")
         return found
 
     def whole(self) -> np.ndarray:
@@ -104,7 +106,7 @@ class ZarrArray:
     def _read(self, part: Any) -> np.ndarray:
         try:
             return np.asarray(part.read().result())
-        except ValueError as error:  # of a chunk
+        except Exception as error:  # ValueError of a chunk; others of files
             raise InputError(str(self.path), f"must be whole ({_one_line(error)})") from None
 
 

@@ -191,11 +191,11 @@ def refined(
     better = possible & (explainer.elbo(others, t < n) > explainer.elbo(as_read, t < n))
     same = jax.tree.map(lambda x, y: jnp.where(better, x, y), others, as_read)
     fewer = explainer.sweep(explainer.without_one(as_read, t < n), t < n - 1)
-    found = [(same, t < n), (more, t <= n), (fewer, t < n - 1)]
-    found = [(explainer.fitted(*each), each[1]) for each in found]
-    elbo, *others_elbo = (explainer.elbo(*each) for each in found)
+    on = t < n, t <= n, t < n - 1
+    found = list(map(explainer.fitted, (same, more, fewer), on))
+    elbo, *others_elbo = map(explainer.elbo, found, on)
     gain = jnp.where(jnp.stack([possible, n > 1]), jnp.stack(others_elbo) - elbo, 0)
     counts = jnp.arange(steps + 1)
     probs = jax.nn.softmax(log_q_n + gain[0] * (counts == n + 1) + gain[1] * (counts == n - 1))
     best = jnp.select([probs.argmax() > n, probs.argmax() < n], [1, 2], 0)
-    return probs, jax.tree.map(lambda *x: jnp.stack(x)[best], *(each for each, _ in found))
+    return probs, jax.tree.map(lambda *x: jnp.stack(x)[best], *found)
