@@ -129,6 +129,12 @@ def _tell(summary: "Summary", strict: bool, flags: str) -> None:
             report("  and others: see report.html")
     if summary.dropped:
         report(f"left out: {summary.dropped} objects by {flags}")
+    if summary.objects and (summary.missed or summary.extra):
+        missed, extra = (100 * n / summary.objects for n in (summary.missed, summary.extra))
+        report(
+            f"in simulated pictures as crowded, {missed:.1f} % of the objects are missed and "
+            f"{extra:.1f} % too many are found; the intervals allow for it"
+        )
     report(
         f"{summary.images} pictures, {summary.objects} objects, {summary.seconds:.1f} s "
         f"({summary.images / summary.seconds:.3g} pictures/s)"

@@ -42,6 +42,8 @@ class Summary:
         images: number of pictures read.
         objects: number of objects found and kept.
         dropped: number of objects found and left out.
+        missed: number of objects missed in simulated pictures; see `airjax.inference.results`.
+        extra: number of objects found too many there.
         unlike: why pictures look unlike those of the training, a line each.
         broken: files that could not be read.
         passed_over: a line for each kind of files that are no pictures.
@@ -53,6 +55,8 @@ class Summary:
     images: int = 0
     objects: int = 0
     dropped: int = 0
+    missed: float = 0.0
+    extra: float = 0.0
     unlike: list[str] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
@@ -170,6 +174,8 @@ def _write(
             summary.images += 1
             summary.objects += picture.objects.number
             summary.dropped += dropped
+            summary.missed += objects.errors.missed
+            summary.extra += objects.errors.extra
             for writer in writers:
                 writer.add(picture)
             page.add(picture, read, objects, why)

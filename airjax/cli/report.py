@@ -96,6 +96,7 @@ class Report:
     def __init__(self, about: About, channel: str):
         self.about, self.channel = about, channel
         self.counts, self.unsure, self.at_edge, self.unlike = Counter[int](), 0, 0, 0
+        self.missed, self.extra = 0.0, 0.0
         self.rows, self.drawings = (
             Doubtful[dict[str, Any]](ROWS),
             Doubtful[dict[str, Any]](DRAWINGS),
@@ -115,6 +116,8 @@ class Report:
         self.counts[found.number] += 1
         self.unsure += found.probability < UNSURE
         self.unlike += bool(unlike)
+        self.missed += found.errors.missed
+        self.extra += found.errors.extra
         self.at_edge += edge
         low, high = found.interval
         row = {
@@ -154,7 +157,7 @@ class Report:
             "images": counts.total(), "objects": sum(n * k for n, k in counts.items()),
             "median": _median(counts), "least": min(counts, default=0),
             "most": max(counts, default=0), "unsure": self.unsure, "at_edge": self.at_edge,
-            "unlike": self.unlike,
+            "unlike": self.unlike, "missed": self.missed, "extra": self.extra,
             "histogram": histogram(counts), "left_out": left_out, "few": ROWS, "boxes": BOXES,
             "low_score": LOW_SCORE, "paper": PAPER, "software": SOFTWARE,
             "time": time.strftime("%Y-%m-%d %H:%M %z"),

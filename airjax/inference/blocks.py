@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from airjax.console import report
 from airjax.inference.explained import tight_boxes
-from airjax.inference.results import Objects, poisson_binomial
+from airjax.inference.results import EACH, Objects
 from airjax.inference.slots import TOGETHER, Slots
 from airjax.inference.whole import Reader
 from airjax.precision import in_32_bits
@@ -59,7 +59,8 @@ def find(model: Model, guide: AttendGuide, picture: UInt8[np.ndarray, "H W *C"])
 
     ``z_where`` of each is in its patch: a square of the size of the model's images around the place
     where it was found. Scores are made of what each object is worth (`Slots.worth`); those of at
-    least one half are objects. The count has the distribution of independent objects.
+    least one half are objects. The count has the distribution of independent objects, without the
+    errors of `airjax.inference.simulation`.
     """
     return next(find_each(model, guide, [picture]))
 
@@ -119,7 +120,7 @@ def _objects_of(reader: Reader, room: int, block: Block) -> tuple[Objects, bool]
     objects = _objects(read, boxes, block.corner)
     centre = (objects.window_boxes[:, :2] + objects.window_boxes[:, 2:])[:, ::-1] / 2
     owned = ((centre >= block.low) & (centre < block.high)).all(1)
-    return _some(objects, np.flatnonzero(owned & read.on)), int(used) == room
+    return objects.some(owned & read.on), int(used) == room
 
 
 def _joined(parts: list[tuple[Objects, bool]], room: int) -> Objects:
@@ -128,10 +129,10 @@ def _joined(parts: list[tuple[Objects, bool]], room: int) -> Objects:
     if full:
         report(f"{full} parts of a picture have {room} objects or more; not all were counted",
                to_stderr=True)  # fmt: skip
-    together = jax.tree.map(lambda *each: np.concatenate(each), *(objects for objects, _ in parts))
-    boxes = together.tight_boxes
+    rows = {name: np.concatenate([getattr(each, name) for each, _ in parts]) for name in EACH}
+    boxes = rows["tight_boxes"]
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
-    return _some(together, order)._replace(count_probs=poisson_binomial(together.scores))
+    return parts[0][0]._replace(**rows).some(order)
 
 
 def drawn(
@@ -152,6 +153,27 @@ def drawn(
     with in_32_bits():
         y = _draw(model, jnp.asarray(where[rows]), jnp.asarray(objects.z_what[rows]))
     return middle.round().astype(int)[:, ::-1], np.asarray(y)[:number]
+
+
+def superposed(
+    model: Model, shape: tuple[int, ...], objects: Objects, shift: Int[np.ndarray, "n 2"] | int = 0
+) -> Float[np.ndarray, "H W *C"]:
+    """The sum of the objects, each drawn in its place, on black.
+
+    Args:
+        model: that the objects were found with.
+        shape: of the picture.
+        objects: as `find` returns them.
+        shift: in rows and columns, of each object.
+    """
+    (height, width, *colour), (h, w) = shape, model.config.image_size
+    canvas = np.zeros((height + 2 * h, width + 2 * w, *colour), np.float32)
+    if objects.number:
+        corners, patches = drawn(model, objects)
+        for (top, left), patch in zip(corners + shift, patches, strict=True):
+            row, column = int(np.clip(top, -h, height)) + h, int(np.clip(left, -w, width)) + w
+            canvas[row : row + h, column : column + w] += patch
+    return canvas[h : h + height, w : w + width]
 
 
 @eqx.filter_jit
@@ -190,9 +212,3 @@ def _objects(read: Slots, boxes: np.ndarray, corner: tuple[int, int]) -> Objects
     scores = expit(np.asarray(read.worth) / SOFT).astype(np.float32)
     where, what = np.asarray(read.seen.where), np.asarray(read.seen.what)
     return Objects(tight, windows, scores, where, what, np.ones(1, np.float32))
-
-
-def _some(objects: Objects, rows: np.ndarray) -> Objects:
-    """Objects chosen by their index, with the count's distribution still open."""
-    names = Objects._fields[:-1]
-    return objects._replace(**{name: getattr(objects, name)[rows] for name in names})

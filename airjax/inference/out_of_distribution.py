@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from airjax.inference.blocks import drawn
+from airjax.inference.blocks import superposed
 from airjax.inference.results import Objects, Scenes
 from airjax.programs.model import Model
 
@@ -144,14 +144,8 @@ def of_picture(
     """
     if not model.config.sums_on_black:
         return None
-    pixels, (h, w) = picture / np.float32(255), model.config.image_size
-    height, width = pixels.shape[:2]
-    canvas = np.zeros((height + 2 * h, width + 2 * w, *pixels.shape[2:]), np.float32)
-    placed = zip(*drawn(model, objects), strict=True) if len(objects.scores) else ()
-    for (top, left), patch in placed:
-        row, column = int(np.clip(top, -h, height)) + h, int(np.clip(left, -w, width)) + w
-        canvas[row : row + h, column : column + w] += patch
-    return _explained(pixels, canvas[h : h + height, w : w + width], np.zeros_like(pixels))
+    pixels, mean = picture / np.float32(255), superposed(model, picture.shape, objects)
+    return _explained(pixels, mean, np.zeros_like(pixels))
 
 
 def _explained(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.figure import Figure
+from scipy.stats import nbinom
 
 from airjax.errors import InputError
 from airjax.inference import plots
@@ -23,9 +24,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INTERVAL = 0.9  # probability of the interval of a count
+TAIL = 1e-6  # probability of larger numbers of errors, which are left out
 ABSENT = -1.0  # the boxes of absent objects
+EACH = ("tight_boxes", "window_boxes", "scores", "z_where", "z_what")  # a row for each object
 CORNERS = ("x0", "y0", "x1", "y1")
 COLUMNS = ("score", *CORNERS, *(f"window_{corner}" for corner in CORNERS), "scale", "x", "y")
+
+
+class Errors(NamedTuple):
+    """How many errors a model makes in a simulated picture that is as crowded as the one that was
+    read; see `airjax.inference.simulation`.
+
+    Attributes:
+        missed: objects of the simulated picture that are not found again.
+        extra: objects that are found where it has none.
+    """
+
+    missed: float
+    extra: float
+
+
+NO_ERRORS = Errors(0.0, 0.0)
 
 
 class Objects(NamedTuple):
@@ -39,7 +58,8 @@ class Objects(NamedTuple):
             the model's images) in a patch of the image's size around the object.
         z_what: ``[n, Z]``, codes.
         count_probs: posterior over the number of objects, ``[T + 1]``; of a picture of another
-            size, the distribution of the number of its objects if they are independent.
+            size, `distribution` of its scores and errors.
+        errors: in a simulated picture; none of images of the model's size.
     """
 
     tight_boxes: Float[np.ndarray, "n 4"]
@@ -48,6 +68,7 @@ class Objects(NamedTuple):
     z_where: Float[np.ndarray, "n 3"]
     z_what: Float[np.ndarray, "n Z"]
     count_probs: Float[np.ndarray, " counts"]
+    errors: Errors = NO_ERRORS
 
     @property
     def number(self) -> int:
@@ -68,6 +89,14 @@ class Objects(NamedTuple):
         tail = (1 - INTERVAL) / 2 * below[-1]
         low, high = np.searchsorted(below, [tail, below[-1] - tail])
         return min(int(low), self.number), max(int(high), self.number)
+
+    def some(self, which: Bool[np.ndarray, " n"] | Int[np.ndarray, " m"]) -> "Objects":
+        """Some of the objects: the `distribution` of their number has errors in proportion."""
+        rows = {name: getattr(self, name)[which] for name in EACH}
+        share = len(rows["scores"]) / max(1, self.number)
+        errors = Errors(*(share * number for number in self.errors))
+        probs = distribution(rows["scores"], errors)
+        return self._replace(**rows, count_probs=probs, errors=errors)
 
     def rows(self) -> list[dict[str, float]]:
         """A row for each object: its score, boxes and z_where."""
@@ -229,6 +258,35 @@ def poisson_binomial(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:
     for each in np.clip(p, 0, 1):
         probs = np.append(probs * (1 - each), 0) + np.append(0, probs * each)
     return probs.astype(np.float32)
+
+
+def distribution(
+    scores: Float[np.ndarray, " n"], errors: Errors = NO_ERRORS
+) -> Float[np.ndarray, " counts"]:
+    """The distribution of the number of objects in a picture of which these were found.
+
+    If there were no errors, they would be independent. The numbers of those missed and of those
+    found too many have the distribution of a Poisson variable of which one other value, that of the
+    simulated picture, is known: a negative binomial one (with the scale-invariant prior of its
+    mean; Gelman et al., Bayesian Data Analysis, 2013, section 2.6).
+
+    Args:
+        scores: probability that each is present.
+        errors: in the simulated picture.
+    """
+    missed, extra = (_predicted(number) for number in errors)
+    probs = np.convolve(np.convolve(poisson_binomial(scores), missed), extra[::-1])
+    below = len(extra) - 1  # there are at least 0 objects
+    probs[below] += probs[:below].sum()
+    return probs[below:].astype(np.float32)
+
+
+def _predicted(known: float) -> Float[np.ndarray, " numbers"]:
+    """The distribution of a Poisson variable after one value of it."""
+    if not known:
+        return np.ones(1)
+    most = int(nbinom.isf(TAIL, known, 0.5))
+    return nbinom.pmf(np.arange(most + 1), known, 0.5)
 
 
 def _dataframe(scenes: Sequence[Objects]) -> "pd.DataFrame":

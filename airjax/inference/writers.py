@@ -17,7 +17,7 @@ import numpy as np
 import airjax
 from airjax.errors import InputError
 from airjax.inference.regions import Region
-from airjax.inference.results import Objects
+from airjax.inference.results import EACH, Objects
 
 if TYPE_CHECKING:
     import pyarrow
@@ -357,8 +357,8 @@ def _as_json(picture: Picture) -> dict[str, Any]:
     ``objects``, each with the fields of `Objects` and of its region. Boxes are in pixels of the
     file; ``z_where`` is of the image that the model read."""
     names = ("tight_box", "window_box", "score", "z_where", "z_what")
-    *fields, probs = picture.objects
-    rows = zip(*(values.tolist() for values in fields), strict=True)
+    found = picture.objects
+    rows = zip(*(getattr(found, name).tolist() for name in EACH), strict=True)
     measured = [
         {"centre": list(r.centre) if r.area else None, "area": r.area, "mean": r.mean,
          "total": r.total, "eccentricity": r.eccentricity, "at_edge": r.at_edge}
@@ -370,8 +370,8 @@ def _as_json(picture: Picture) -> dict[str, Any]:
         "page": picture.page,
         "width": picture.size[1],
         "height": picture.size[0],
-        "count": picture.objects.number,
-        "interval": list(picture.objects.interval),
-        "count_probs": probs.tolist(),
+        "count": found.number,
+        "interval": list(found.interval),
+        "count_probs": found.count_probs.tolist(),
         "objects": [a | b for a, b in zip(objects, measured, strict=True)],
     }

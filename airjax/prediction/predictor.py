@@ -17,7 +17,7 @@ from airjax.data.folder import ReadImage, for_these, read_images
 from airjax.data.signal import channel
 from airjax.inference.out_of_distribution import Explained, of_picture, of_scenes
 from airjax.inference.regions import Region, in_file, regions
-from airjax.inference.results import Objects, poisson_binomial
+from airjax.inference.results import Objects
 from airjax.inference.writers import BROKEN, OBJECT, PICTURE, Picture, arrow
 from airjax.picture_config import PictureConfig
 
@@ -69,13 +69,8 @@ KEPT = Kept()  # all objects
 
 
 def only(objects: Objects, kept: np.ndarray) -> Objects:
-    """Some of the objects. If they are not all, the distribution of their number is that of
-    independent objects with their scores."""
-    if kept.all():
-        return objects
-    names = Objects._fields[:-1]
-    chosen = objects._replace(**{name: getattr(objects, name)[kept] for name in names})
-    return chosen._replace(count_probs=poisson_binomial(chosen.scores))
+    """Some of the objects, or all with the distribution that their number has."""
+    return objects if kept.all() else objects.some(kept)
 
 
 class Prediction(NamedTuple):
@@ -126,11 +121,13 @@ class Predictor:
         air: trained.
         pictures: how pictures become images, with everything decided.
         kept: which objects are in the results.
+        intervals: as in `airjax.air.AIR.find_each`.
     """
 
     air: AIR
     pictures: PictureConfig
     kept: Kept = KEPT
+    intervals: bool = True
 
     @classmethod
     def of(
@@ -216,7 +213,9 @@ class Predictor:
         if first is None:  # all files are broken
             return
         images = itertools.chain([first], images)
-        for read, objects, explained in found_in(self.air, images, bool(self.pictures.crop)):
+        for read, objects, explained in found_in(
+            self.air, images, bool(self.pictures.crop), self.intervals
+        ):
             picture, which = self.picture(read, objects, name_of(read.path))
             dropped = int((~which).sum())
             yield Prediction(picture, read, only(objects, which), dropped, explained)
@@ -233,7 +232,7 @@ class Predictor:
 
 
 def found_in(
-    air: AIR, images: Iterator[ReadImage], any_size: bool
+    air: AIR, images: Iterator[ReadImage], any_size: bool, intervals: bool = True
 ) -> Iterator[tuple[ReadImage, Objects, Callable[[], Explained | None]]]:
     """The objects in each of these images, with boxes in pixels of the image; and a function that
     computes how well they explain it."""
@@ -245,7 +244,7 @@ def found_in(
             yield read.image
 
     if any_size:
-        for objects in air.find_each(pixels()):
+        for objects in air.find_each(pixels(), intervals):
             read = ahead.pop(0)
             yield read, objects, functools.partial(of_picture, air.model, read.image, objects)
         return

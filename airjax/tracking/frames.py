@@ -102,7 +102,7 @@ def read_frames(
         found = picture_files(path, "frames")
         files, root = sorted(found.files, key=natural), path if path.is_dir() else path.parent
         seen = for_these(files, settings, air.model.config.channels, asked=asked)
-        predictor = Predictor(air, seen.pictures, kept)
+        predictor = Predictor(air, seen.pictures, kept, intervals=False)
         frames = Frames(_order(files, root), len(files))
         frames.decisions, frames.passed_over = seen.decisions, found.report()
         frames.again = again = Again(predictor)
@@ -170,7 +170,7 @@ def _of_array(
         return ReadImage(path, image, Placement((image.shape[0], image.shape[1])), frame)
 
     frames.again = read
-    predictor = Predictor(air, replace(settings, channel=name), kept)
+    predictor = Predictor(air, replace(settings, channel=name), kept, intervals=False)
     return frames, predictor, map(read, range(len(data))), path.parent
 
 
