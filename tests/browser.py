@@ -131,10 +131,20 @@ def page(browser, server):
     assert errors == []
 
 
+def canvas_of(page):
+    """The canvas, when its script has run (it is black then) and it has come to rest."""
+    page.wait_for_function(
+        "() => document.querySelector('.air-canvas canvas')"
+        "?.getContext('2d').getImageData(0, 0, 1, 1).data[3] === 255"
+    )
+    canvas = page.locator(".air-canvas canvas")
+    canvas.hover(trial=True)  # also scrolls it into view
+    return canvas
+
+
 def stroke(page, *points):
     """Draws a line; points as shares of the canvas."""
-    canvas = page.locator(".air-canvas canvas")
-    canvas.scroll_into_view_if_needed()
+    canvas = canvas_of(page)
     box = canvas.bounding_box()
     for i, (x, y) in enumerate(points):
         page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
@@ -147,8 +157,7 @@ class Finger:
     """One finger on the canvas of a page with a touch screen; points as shares of the canvas."""
 
     def __init__(self, page):
-        self.canvas = page.locator(".air-canvas canvas")
-        self.canvas.scroll_into_view_if_needed()
+        self.canvas = canvas_of(page)
         self.device = page.context.new_cdp_session(page)
 
     def touch(self, *points):
