@@ -63,7 +63,7 @@ def test_some_objects_have_errors_in_proportion():
     objects = found_at(boxes_at(np.arange(16).reshape(8, 2)))._replace(errors=Errors(4.0, 2.0))
     half = objects.some(np.arange(8) % 2 == 0)
     assert half.number == 4 and half.errors == (2, 1)
-    np.testing.assert_array_equal(half.count_probs, distribution(np.ones(4), Errors(2, 1)))
+    np.testing.assert_array_equal(half.count_probs, distribution(np.ones(4), Errors(2.0, 1.0)))
     none = objects.some(np.zeros(8, bool))
     assert none.errors == (0, 0) and none.interval == (0, 0)
 
