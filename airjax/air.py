@@ -231,9 +231,7 @@ class AIR(TransformerMixin, BaseEstimator):
 
         Args:
             pictures: as for `find`.
-            intervals: whether the distribution of the count has the errors in a simulated picture,
-                which is read, too; see `airjax.inference.simulation`. Without it reading is faster,
-                but the intervals are too narrow in crowded pictures.
+            intervals: allow for crowding (`airjax.inference.simulation`), in twice the time.
         """
         guide, images = self.guide, map(self._picture, pictures)
         if isinstance(guide, AttendGuide) and self.model.config.sums_on_black:
@@ -242,10 +240,8 @@ class AIR(TransformerMixin, BaseEstimator):
                     "must be off for pictures of any size: each object is compared with two anyway"
                 )
                 raise InputError("second_look", rule)
-            if intervals:
-                yield from simulation.find_each(self.model, guide, images, self.seed_)
-            else:
-                yield from blocks.find_each(self.model, guide, images)
+            of = self.model, guide, images
+            yield from simulation.find_each(*of, self.seed_) if intervals else blocks.find_each(*of)
             return
         for image in images:
             if image.shape != self.model.config.image_shape:

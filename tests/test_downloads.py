@@ -29,7 +29,7 @@ from airjax.demo.exhibit import Exhibit
 from airjax.demo.see_tab import See
 from airjax.demo.uploads import as_it_is, uploaded
 from airjax.errors import InputError
-from airjax.inference.results import EACH, Objects
+from airjax.inference.results import PER_OBJECT, Objects
 from airjax.inference.writers import OBJECT, Picture
 from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
@@ -179,7 +179,7 @@ def test_where_nothing_was_found():
 def test_a_long_table_says_what_it_leaves_out(uploads):
     _, picture, _ = uploading(uploads, [uploads.file])
     n = views.MOST_ROWS + 1
-    fields = [np.repeat(getattr(picture.objects, name)[:1], n, axis=0) for name in EACH]
+    fields = [np.repeat(getattr(picture.objects, name)[:1], n, axis=0) for name in PER_OBJECT]
     many = Objects(*fields, np.eye(n + 1, dtype=np.float32)[n])
     picture = dataclasses.replace(picture, objects=many, regions=picture.regions[:1] * n)
     html = views.table(picture)

@@ -42,7 +42,7 @@ class Summary:
         images: number of pictures read.
         objects: number of objects found and kept.
         dropped: number of objects found and left out.
-        missed: number of objects missed in simulated pictures; see `airjax.inference.results`.
+        missed: number of objects missed in simulated pictures (`airjax.inference.results.Errors`).
         extra: number of objects found too many there.
         unlike: why pictures look unlike those of the training, a line each.
         broken: files that could not be read.
@@ -138,6 +138,7 @@ def write_predictions(
     try:
         with storage.new_folder(out) as temporary:
             _write(pictures, temporary, formats, draw, page, summary, usual)
+            summary.missed, summary.extra = page.missed, page.extra
             page.write(temporary / "report.html", _left_out(summary, root, kept))
     except OSError as error:
         raise InputError("out", f"cannot be written ({error.strerror or error})", out) from None
@@ -174,8 +175,6 @@ def _write(
             summary.images += 1
             summary.objects += picture.objects.number
             summary.dropped += dropped
-            summary.missed += objects.errors.missed
-            summary.extra += objects.errors.extra
             for writer in writers:
                 writer.add(picture)
             page.add(picture, read, objects, why)

@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from airjax.console import report
 from airjax.inference.explained import tight_boxes
-from airjax.inference.results import EACH, Objects
+from airjax.inference.results import PER_OBJECT, Objects
 from airjax.inference.slots import TOGETHER, Slots
 from airjax.inference.whole import Reader
 from airjax.precision import in_32_bits
@@ -129,7 +129,7 @@ def _joined(parts: list[tuple[Objects, bool]], room: int) -> Objects:
     if full:
         report(f"{full} parts of a picture have {room} objects or more; not all were counted",
                to_stderr=True)  # fmt: skip
-    rows = {name: np.concatenate([getattr(each, name) for each, _ in parts]) for name in EACH}
+    rows = {name: np.concatenate([getattr(each, name) for each, _ in parts]) for name in PER_OBJECT}
     boxes = rows["tight_boxes"]
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
     return parts[0][0]._replace(**rows).some(order)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 INTERVAL = 0.9  # probability of the interval of a count
 TAIL = 1e-6  # probability of larger numbers of errors, which are left out
 ABSENT = -1.0  # the boxes of absent objects
-EACH = ("tight_boxes", "window_boxes", "scores", "z_where", "z_what")  # a row for each object
+PER_OBJECT = ("tight_boxes", "window_boxes", "scores", "z_where", "z_what")  # of Objects
 CORNERS = ("x0", "y0", "x1", "y1")
 COLUMNS = ("score", *CORNERS, *(f"window_{corner}" for corner in CORNERS), "scale", "x", "y")
 
@@ -92,7 +92,7 @@ class Objects(NamedTuple):
 
     def some(self, which: Bool[np.ndarray, " n"] | Int[np.ndarray, " m"]) -> "Objects":
         """Some of the objects: the `distribution` of their number has errors in proportion."""
-        rows = {name: getattr(self, name)[which] for name in EACH}
+        rows = {name: getattr(self, name)[which] for name in PER_OBJECT}
         share = len(rows["scores"]) / max(1, self.number)
         errors = Errors(*(share * number for number in self.errors))
         probs = distribution(rows["scores"], errors)

@@ -17,7 +17,7 @@ import numpy as np
 import airjax
 from airjax.errors import InputError
 from airjax.inference.regions import Region
-from airjax.inference.results import EACH, Objects
+from airjax.inference.results import PER_OBJECT, Objects
 
 if TYPE_CHECKING:
     import pyarrow
@@ -358,7 +358,7 @@ def _as_json(picture: Picture) -> dict[str, Any]:
     file; ``z_where`` is of the image that the model read."""
     names = ("tight_box", "window_box", "score", "z_where", "z_what")
     found = picture.objects
-    rows = zip(*(getattr(found, name).tolist() for name in EACH), strict=True)
+    rows = zip(*(getattr(found, name).tolist() for name in PER_OBJECT), strict=True)
     measured = [
         {"centre": list(r.centre) if r.area else None, "area": r.area, "mean": r.mean,
          "total": r.total, "eccentricity": r.eccentricity, "at_edge": r.at_edge}

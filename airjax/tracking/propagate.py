@@ -26,7 +26,7 @@ from scipy.special import expit
 
 from airjax.console import tracked
 from airjax.inference.blocks import SOFT
-from airjax.inference.results import EACH, Objects
+from airjax.inference.results import PER_OBJECT, Objects
 from airjax.prediction.predictor import only
 from airjax.programs.model import Model
 from airjax.tracking.compare import Change, Frame, Group, better, known
@@ -216,7 +216,7 @@ def changed(
 ) -> tuple[Objects, Bool[np.ndarray, " m"]]:
     """The objects of a frame after changes, and which of them were looked for."""
     kept = np.setdiff1d(np.arange(objects.number), [j for c in changes for j in c.group.read])
-    rows = {name: [getattr(objects, name)[kept]] for name in EACH}
+    rows = {name: [getattr(objects, name)[kept]] for name in PER_OBJECT}
     found = [propagated[kept]]
     for group, by, fit, gain in changes:
         n = len(by.tracks)
@@ -231,6 +231,6 @@ def changed(
         rows["z_what"].append(by.known.codes)
         found.append(np.append(np.ones(n, bool), propagated[by.objects]))
     joined = {
-        name: np.concatenate(rows[name]).astype(getattr(objects, name).dtype) for name in EACH
+        name: np.concatenate(rows[name]).astype(getattr(objects, name).dtype) for name in PER_OBJECT
     }
     return objects._replace(**joined), np.concatenate(found)
