@@ -107,7 +107,8 @@ def tested(args: Args, setting: Setting, air: AIR) -> dict[str, Any]:
         second = looked_again(model, guide, first, images)
         counts = [first.count, second.count]
         if config.guide == "attend":
-            counts.append(np.array([found.number for found in air.find_each(images)]))
+            each = air.find_each(images, intervals=False)
+            counts.append(np.array([found.number for found in each]))
         for look, found in zip(LOOKS, counts, strict=False):
             right.setdefault(look, {})[str(n)] = 100 * float((found == n).mean())
         if n == 4:
