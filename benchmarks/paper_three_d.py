@@ -28,10 +28,11 @@ from airjax.errors import InputError
 from airjax.three_d.files import is_solids, save
 from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig
+from airjax.three_d.reading import Read, read, score
 from airjax.three_d.renderer import ASIDE, Camera, table
 from airjax.three_d.scenes import Draw, SolidScenes, drawn, scenes
 from airjax.three_d.shapes import KINDS, Shape
-from airjax.three_d.training import Read, Schedule, read, score, train
+from airjax.three_d.training import Schedule, train
 
 TRAIN_SEED, TEST_SEED = 1, 2
 MOST = 5  # solids in a scene
@@ -120,7 +121,9 @@ def one(args: Args, data: Data, seed: int) -> dict[str, float]:
     begin = time.perf_counter()
     twin = supervised(config, data.train, empty, schedule, progress)
     row["twin_seconds"] = time.perf_counter() - begin
-    row |= {f"twin_{name}": value for name, value in scored(twin, data, shapes).items()}
+    row["kind_by_guide"] = scored(guide, data, shapes, compare=False)["kind"]
+    alone = scored(twin, data, shapes, compare=False)  # it has no model to compare kinds with
+    row |= {f"twin_{name}": value for name, value in alone.items()}
     folder = args.out / f"{args.name}_{seed}"
     if not is_solids(folder):  # the same one, if this seed was interrupted
         save(guide, folder)
@@ -136,14 +139,17 @@ def one(args: Args, data: Data, seed: int) -> dict[str, float]:
     return row
 
 
-def scored(guide: SolidsGuide, data: Data, shapes: tuple[Shape, ...]) -> dict[str, float]:
-    """Scores of scenes of 0 to 3 solids; right counts of scenes of more."""
+def scored(
+    guide: SolidsGuide, data: Data, shapes: tuple[Shape, ...], compare: bool = True
+) -> dict[str, float]:
+    """Scores of scenes of 0 to 3 solids; right counts and kinds of scenes of more."""
     turned = tuple(i for i, shape in enumerate(shapes) if shape.name == "cube")
-    row = score(read(guide, data.test[""].images), data.test[""], turned)
+    row = score(read(guide, data.test[""].images, compare=compare), data.test[""], turned)
     for name, truth in data.test.items():
         if name:
-            found = read(guide, truth.images, int(truth.counts.max()) + 2)
-            row[f"count{name}"] = score(found, truth, turned)["count"]
+            found = read(guide, truth.images, int(truth.counts.max()) + 2, compare)
+            more = score(found, truth, turned)
+            row |= {f"count{name}": more["count"], f"kind{name}": more["kind"]}
     return row
 
 

@@ -10,10 +10,10 @@ from airjax.errors import InputError
 from airjax.three_d.files import is_solids, load, save
 from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig
+from airjax.three_d.reading import read
 from airjax.three_d.renderer import Camera, table
 from airjax.three_d.scenes import scenes
 from airjax.three_d.shapes import BLOCKS
-from airjax.three_d.training import read
 
 pytestmark = pytest.mark.slow  # compiles the renderer
 CAMERA = Camera(size=12)

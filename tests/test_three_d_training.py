@@ -6,10 +6,11 @@ import pytest
 
 from airjax.errors import InputError
 from airjax.three_d.model import SolidsConfig
+from airjax.three_d.reading import Read, read, score
 from airjax.three_d.renderer import Camera, table
 from airjax.three_d.scenes import APART, NOISE, scenes
 from airjax.three_d.shapes import BLOCKS
-from airjax.three_d.training import Read, Schedule, read, score, train
+from airjax.three_d.training import Schedule, train
 
 CAMERA = Camera(size=12)
 pytestmark = pytest.mark.slow  # compiles the renderer

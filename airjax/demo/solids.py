@@ -9,10 +9,10 @@ import numpy as np
 from airjax.demo import views
 from airjax.three_d import files
 from airjax.three_d.guide import SolidsGuide
+from airjax.three_d.reading import read
 from airjax.three_d.renderer import ASIDE
 from airjax.three_d.scenes import NOISE, drawn, scenes
 from airjax.three_d.shapes import Box, Shape
-from airjax.three_d.training import read
 
 MOST = 5  # solids in a scene
 SHARPER = 4  # pixels of a scene as it was read, for one that was read, along a side

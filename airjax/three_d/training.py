@@ -1,9 +1,9 @@
-"""Training a guide without labels, and reading scenes with it."""
+"""Training a guide without labels."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,20 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
-from numpyro import handlers
-from scipy.optimize import linear_sum_assignment
 
-from airjax.programs.elbo import log_count_probs
-from airjax.programs.guide import Site, all_on
 from airjax.programs.networks import MLP
 from airjax.three_d.elbo import KindELBO
 from airjax.three_d.guide import SolidsGuide
-from airjax.three_d.model import SolidsConfig, SolidsModel, pose_of
-from airjax.three_d.scenes import SolidScenes
-from airjax.three_d.shapes import SYMMETRY
+from airjax.three_d.model import SolidsConfig, SolidsModel
 
 CHUNK = 100  # steps in one compiled loop
-NEAR = 0.25  # an object is found if it is not farther from the true one
 
 Report = Callable[[int, float, SolidsGuide], Any]  # of a step, its mean loss, and the guide
 
@@ -145,72 +138,3 @@ def minimised(
             mean = float(losses.mean()) / schedule.batch_size
             report(start + size, mean, with_network(state[0]))
     return with_network(state[0])
-
-
-class Read(NamedTuple):
-    """What a guide reads: the most probable counts and kinds, and poses (x, y, angle)."""
-
-    counts: Int[np.ndarray, " N"]
-    kinds: Int[np.ndarray, "N T"]
-    poses: Float[np.ndarray, "N T 3"]
-
-
-def read(guide: SolidsGuide, images: UInt8[np.ndarray, "N H W 3"], steps: int = 3) -> Read:
-    """Reads images with up to ``steps`` objects, which may be more than in training."""
-    config = dataclasses.replace(guide.config, model_steps=steps)
-    # the network does not depend on the number of steps
-    other = SolidsGuide(config, guide.background, key=jax.random.key(0))
-    guide = eqx.tree_at(lambda g: g.network, other, guide.network)
-    parts = [_read(guide, jnp.asarray(images[i : i + 250])) for i in range(0, len(images), 250)]
-    return Read(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def likeliest(site: Site) -> Array | None:
-    """Every object is present, at the mean of its pose, and of its most probable kind."""
-    if site["type"] != "sample" or site["name"].startswith("z_pres_"):
-        return all_on(site)
-    base = site["fn"].base_dist
-    return base.probs.argmax(-1) if site["name"].startswith("z_what_") else base.base_dist.mean
-
-
-@eqx.filter_jit
-def _read(guide: SolidsGuide, images: UInt8[Array, "N H W 3"]) -> tuple[Array, Array, Array]:
-    path = handlers.substitute(handlers.seed(guide, jax.random.key(0)), substitute_fn=likeliest)
-    trace = handlers.trace(path).get_trace(images.astype(float) / 255)
-    steps = range(guide.config.model_steps)
-    p = jnp.stack([trace[f"z_pres_{t}"]["fn"].probs for t in steps])
-    kinds = jnp.stack([trace[f"z_what_{t}"]["value"] for t in steps], axis=1)
-    z_where = jnp.stack([trace[f"z_where_{t}"]["value"] for t in steps], axis=1)
-    of_kinds = jnp.take_along_axis(z_where, kinds[..., None, None], axis=2)[:, :, 0]
-    return log_count_probs(p).argmax(0), kinds, pose_of(of_kinds)
-
-
-def score(found: Read, truth: SolidScenes, turned: tuple[int, ...] = (0,)) -> dict[str, float]:
-    """Share of right counts, and of the objects that were found (within ``NEAR``) the share of
-    right kinds, the median error of the position, and of the angle in degrees.
-
-    Args:
-        found: by a guide.
-        truth: of the same images.
-        turned: kinds whose angle is seen.
-    """
-    kinds, errors, angles, objects = [], [], [], 0
-    for c, k, p, n, true_k, true_p in zip(*found, *truth[1:], strict=True):
-        k, p, true_k, true_p = k[:c], p[:c], true_k[:n], true_p[:n]
-        objects += n
-        apart = np.linalg.norm(p[:, None, :2] - true_p[None, :, :2], axis=-1)
-        for i, j in zip(*linear_sum_assignment(apart), strict=True):
-            if apart[i, j] > NEAR:
-                continue
-            kinds.append(k[i] == true_k[j])
-            errors.append(apart[i, j])
-            if true_k[j] in turned:
-                turn = np.exp(1j * SYMMETRY * (p[i, 2] - true_p[j, 2]))
-                angles.append(abs(np.degrees(np.angle(turn))) / SYMMETRY)
-    return {
-        "count": 100 * float((found.counts == truth.counts).mean()),
-        "found": 100 * len(errors) / max(objects, 1),
-        "kind": 100 * float(np.mean(kinds)) if kinds else float("nan"),
-        "position": float(np.median(errors)) if errors else float("nan"),
-        "angle": float(np.median(angles)) if angles else float("nan"),
-    }
