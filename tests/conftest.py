@@ -49,8 +49,9 @@ TINY = ModelConfig(
 )
 
 # their slow tests take minutes each; two processes that begin with them end at about the same time
-LONG = ("test_hosts", "test_ray", "test_paper_three_d", "test_track", "test_ready", "test_kills",
-        "test_paper_codes", "test_stream_processes", "test_devices")  # fmt: skip
+LONG = ("test_docs_commands", "test_hosts", "test_ray", "test_paper_three_d", "test_track",
+        "test_ready", "test_kills", "test_paper_codes", "test_stream_processes",
+        "test_devices")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]):

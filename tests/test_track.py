@@ -13,6 +13,7 @@ import tifffile
 from conftest import mistake
 from PIL import Image
 
+import airjax.data
 from airjax.cli.main import main
 from airjax.data.composer import SceneConfig
 from airjax.data.dataset import save_dataset
@@ -239,18 +240,15 @@ tp.plot_traj(tracks)
 
 
 def test_trackpy_reads_the_table(run, folder, tmp_path):
-    """With the trackpy of the interpreter in AIRJAX_TRACKPY, or of this one."""
-    python = os.environ.get("AIRJAX_TRACKPY")
-    if python is None:
-        pytest.importorskip("trackpy")
-        python = sys.executable
+    pytest.importorskip("trackpy")
     main(f"track {run} {folder} --out {tmp_path}/out".split())
-    subprocess.run([python, "-c", TRACKPY, tmp_path / "out" / "tracks.csv"], check=True)
+    subprocess.run([sys.executable, "-c", TRACKPY, tmp_path / "out" / "tracks.csv"], check=True)
 
 
 @pytest.mark.slow  # trains
-def test_digits_that_cross_are_followed(tmp_path, capsys):
+def test_digits_that_cross_are_followed(tmp_path, capsys, monkeypatch):
     """By a model of still scenes, in which digits hardly overlap."""
+    monkeypatch.setattr(airjax.data, "NUM_TEST", 1000)  # takes less time
     config = SceneConfig(num_scenes=400, overlap="clip", seed=1)
     videos = moving(load_digits("test", None), config, "moving", "test")
     save_dataset(videos, tmp_path / "videos.npz")
