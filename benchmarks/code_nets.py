@@ -99,19 +99,17 @@ def trained(
     state, each = optimizer.init(params), max(steps // CHECKS, 1)
 
     @jax.jit
-    def some_steps(params, state, data, begin):
-        def step(carry, t):
-            params, state = carry
-            now = jax.random.fold_in(key, t)
-            grads = jax.grad(lambda p: loss(eqx.combine(p, static), data, now, t / steps))(params)
-            updates, state = optimizer.update(grads, state, params)
-            return (optax.apply_updates(params, updates), state), None
-
-        return jax.lax.scan(step, (params, state), begin + jnp.arange(each))[0]
+    def step(params, state, data, t):  # on CPUs, XLA's convolutions are slow in a scan
+        now = jax.random.fold_in(key, t)
+        grads = jax.grad(lambda p: loss(eqx.combine(p, static), data, now, t / steps))(params)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
 
     best, lowest = net, np.inf
-    for begin in range(0, steps, each):
-        params, state = some_steps(params, state, data, begin)
+    for t in range(steps):
+        params, state = step(params, state, data, t)
+        if (t + 1) % each and t + 1 < steps:
+            continue
         net = eqx.combine(params, static)
         value = -np.inf if check is None else check(net)
         if check is None or value < lowest:
