@@ -1,15 +1,17 @@
 """Scenes of solids, a short training, and its scores."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from airjax.errors import InputError
+from airjax.three_d.guide import SolidsGuide
 from airjax.three_d.model import SolidsConfig
-from airjax.three_d.reading import Read, read, score
+from airjax.three_d.reading import Read, likelier_kinds, read, score
 from airjax.three_d.renderer import Camera, table
 from airjax.three_d.scenes import APART, NOISE, scenes
-from airjax.three_d.shapes import BLOCKS
+from airjax.three_d.shapes import BLOCKS, SYMMETRY
 from airjax.three_d.training import Schedule, train
 
 CAMERA = Camera(size=12)
@@ -56,3 +58,21 @@ def test_a_short_training_lowers_the_loss_and_reads(some):
     assert found.kinds.shape == (40, 3) and found.counts.max() <= 3
     np.testing.assert_array_equal(read(guide, some.images, 3).poses, found.poses)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_kinds_are_those_that_explain_the_image(first):
+    """Given the true poses, whatever kinds the comparison begins with."""
+    camera = Camera(size=24)
+    truth = scenes(BLOCKS, 40, 1, counts=(1, 2, 3), camera=camera)
+    config = SolidsConfig(kinds=BLOCKS, camera=camera)
+    guide = SolidsGuide(config, table(camera), key=jax.random.key(0))
+    turn = SYMMETRY * truth.poses[..., 2:]
+    where = np.concatenate([truth.poses[..., :2], np.cos(turn), np.sin(turn)], axis=-1)
+    z_where = jnp.broadcast_to(where[:, :, None], (40, 3, 3, 4))
+    begin = jnp.full((40, 3), first)
+    counts = jnp.asarray(truth.counts)
+    found = likelier_kinds(guide, jnp.asarray(truth.images) / 255, counts, begin, z_where)
+    there = np.arange(3) < truth.counts[:, None]
+    assert (np.asarray(found) == truth.kinds)[there].mean() > 0.97
+    assert (np.asarray(begin) == truth.kinds)[there].mean() < 0.5
