@@ -121,7 +121,8 @@ def one(args: Args, data: Data, seed: int) -> dict[str, float]:
     begin = time.perf_counter()
     twin = supervised(config, data.train, empty, schedule, progress)
     row["twin_seconds"] = time.perf_counter() - begin
-    row["kind_by_guide"] = scored(guide, data, shapes, compare=False)["kind"]
+    by_guide = read(guide, data.test[""].images, compare=False)
+    row["kind_by_guide"] = score(by_guide, data.test[""])["kind"]
     alone = scored(twin, data, shapes, compare=False)  # it has no model to compare kinds with
     row |= {f"twin_{name}": value for name, value in alone.items()}
     folder = args.out / f"{args.name}_{seed}"
