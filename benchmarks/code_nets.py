@@ -210,7 +210,7 @@ def _digits(net: Net, codes: Array, key: PRNGKeyArray | None = None) -> Array:
     return jax.nn.log_softmax(logits).reshape(len(codes), 2, DIGITS)
 
 
-CHANNELS, SIDE = (1, 16, 32, 64), 50
+CHANNELS = (1, 16, 32, 64, 128)
 
 
 def convolutional(
@@ -292,7 +292,7 @@ class Autoencoder(eqx.Module):
     shape: tuple[int, int, int] = eqx.field(static=True)
 
     def __init__(self, size: int, side: int, key: PRNGKeyArray):
-        keys = jax.random.split(key, 5)
+        keys = jax.random.split(key, 1 + len(CHANNELS))
         sides = [side]
         for _ in CHANNELS[1:]:
             sides.append(-(-sides[-1] // 2))

@@ -52,11 +52,11 @@ def peers(args: Args) -> pd.DataFrame:
     import trackpy
 
     trackpy.quiet()
-    frames = [
-        np.asarray(Image.open(path).convert("RGB"))[..., 1]
+    frames = [  # dark particles become bright
+        255 - np.asarray(Image.open(path).convert("RGB"))[..., 1]
         for path in sorted(args.frames.iterdir())
     ]
-    found = trackpy.batch(frames, args.diameter, minmass=args.minmass, invert=True, processes=1)
+    found = trackpy.batch(frames, args.diameter, minmass=args.minmass, processes=1)
     return trackpy.link(found, args.search_range, memory=args.memory)
 
 

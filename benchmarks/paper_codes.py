@@ -56,7 +56,8 @@ class Args:
         scenes: without labels.
         tested: scenes of digits never seen.
         steps: of AIR, and of the autoencoder.
-        most: steps of a classifier; fewer for few labels.
+        most: steps of a classifier of codes; fewer for few labels.
+        most_images: steps of the convolutional network, whatever the labels.
         dev: tests on training digits that were held out, not on test digits: for choosing settings.
         out: folder for the results.
     """
@@ -69,6 +70,7 @@ class Args:
     tested: int = 5000
     steps: int = 6000
     most: int = 3000
+    most_images: int = 15_000
     dev: bool = False
     out: Path = Path("codes")
 
@@ -151,14 +153,14 @@ def accuracies(
     """
     rows = np.random.default_rng(seed).permutation(len(train[1]))[:num]
     y, want = targets(train[1]), targets(test[1])
-    steps = min(args.most, 1000 + num)
     if method == "convolutional":
         few = code_nets.held_out(num)
         split = rows[few:], rows[:few]
-        found = code_nets.convolutional(train[0], y, split, steps, seed)(test[0])
+        found = code_nets.convolutional(train[0], y, split, args.most_images, seed)(test[0])
     elif method == "shared":
         given = np.full(len(y[0]), -1)
         given[rows] = y[0][rows]
+        steps = min(args.most, 1000 + num)
         net = code_nets.SharedDigits(steps, seed=seed).fit(train[2]["what"], given)
         found = net.predict(test[2]["what"]), net.predict_order(test[2]["what"])
     else:

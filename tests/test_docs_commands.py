@@ -1,12 +1,16 @@
-"""The documentation's command lines and snippets are run, in a folder that has what they name.
-Trainings have two steps, and data sets few scenes. (test_docs.py has what takes no time.)"""
+"""The documentation's command lines, benchmarks and snippets are run, in a folder that has what
+they name. Trainings have two steps, and data sets few scenes of few objects. (test_docs.py has what
+takes no time.)"""
 
 import dataclasses
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -22,7 +26,10 @@ from airjax.cli.main import main
 from airjax.config import Config, TrainConfig
 from airjax.training.session import Session
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning"),  # trackpy's
+]
 SCENES = 64  # of a data set
 SIDE = 64  # of a picture
 COPIES = ("OTHERS", "SCENES", "NEWPLACE", "pictures", "cells")  # of PICTURES
@@ -38,6 +45,40 @@ ELSEWHERE = {
     "demo": "test_demo_page.py::test_what_is_drawn_is_read",
 }
 HERE = sorted({line for _, line in LINES if not any(part in line for part in ELSEWHERE)})
+# benchmarks that have tests of their own, and the flags that make the others tiny
+TESTED = {
+    "paper_codes": "test_paper_codes.py::test_the_whole_benchmark",
+    "paper_counts": "test_paper_counts.py::test_a_training_is_scored_and_not_run_again",
+    "paper_strokes": "test_omniglot.py::test_the_benchmark_trains_once_and_draws",
+    "paper_three_d": "test_paper_three_d.py::test_the_command_prints_its_tables",
+    "ready_models": "test_ready.py::test_the_command_makes_a_model_that_reads_pictures",
+}
+BENCHMARKS = {
+    "calibration": "",
+    "colloids": "",
+    "compare_runs": "",
+    "errors": "--right 1",
+    "from_ready": "--sets cells --fresh 1 --begun 1 --every 100",
+    "gpu": "--batches 4 --steps 1 --repeats 1 --train-steps 2 --every 1 --images 64 --side 64 "
+    "--megabytes 1",
+    "gradient_variance": "--points 1 --draws 2 --batch-size 4",
+    "pictures": "--flags '--background learned --likelihood-sd learned --crop 0'",
+    "predict": "--images 64 --pyro-images 0 --repeats 1",
+    "real_pictures": "--sets cells --no-tune",
+    "scale": "",
+    "scoreboard": "--seeds 1",
+    "start": "--repeats 1",
+    "step_time": "--no-pyro --no-growth --repeats 1 --steps 1",
+    "streaming": "--number 64 --steps 1 --repeats 1",
+    "time_to_accuracy": "--seeds 0 --steps 2 --every 1 --pyro-seconds 0",
+}
+# each script once, with the longest of its lines
+WRITTEN = dict(
+    sorted(
+        re.findall(r"python benchmarks/(\w+)\.py([^\n`#]*)", "\n".join(TEXTS.values())),
+        key=lambda found: (found[0], len(found[1].strip())),
+    )
+)
 NOTEBOOK = "format_name: myst"  # executed when the site is built
 TINY = {
     "AIR(max_objects=3": "AIR(max_objects=3, steps=2",
@@ -47,7 +88,7 @@ TINY = {
 
 
 def test_what_is_run_elsewhere_has_a_test():
-    for test in ELSEWHERE.values():
+    for test in (*ELSEWHERE.values(), *TESTED.values()):
         file, name = test.split("::")
         assert f"def {name}" in (ROOT / "tests" / file).read_text()
 
@@ -93,7 +134,8 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         for name, known in airjax.data.DATASETS.items():
-            few = dataclasses.replace(known.scenes, num_scenes=SCENES)
+            counts = known.scenes.counts[:3]
+            few = dataclasses.replace(known.scenes, num_scenes=SCENES, counts=counts)
             patch.setitem(airjax.data.DATASETS, name, known._replace(scenes=few))
         patch.setattr(airjax.data, "NUM_TEST", SCENES)
         patch.chdir(folder)
@@ -131,10 +173,20 @@ def furnish() -> None:
         "track blobs FRAMES --out tracked/video",
     ):
         main(line.split())
-    for name in ("score", "count"):
+    for name in ("score", "count", "FOLDER/multi-mnist-0", "FOLDER/multi-mnist-1"):
         shutil.copytree("runs/digits", name)
+    furnish_sets(Path("FOLDER/cells"))
+    shutil.copytree("tracked/video", "tracked/colloids")
     shutil.copytree("runs/cells", "RUN")
     Session.begin("PICTURES", Config(train=TrainConfig("PICTURES", steps=2)), out="runs/mine")
+
+
+def furnish_sets(folder: Path) -> None:
+    """A set of pictures that were counted by hand, for the benchmarks."""
+    folder.mkdir()
+    shutil.copytree("PICTURES", folder / "images")
+    shutil.copy("counts.csv", folder)
+    (folder / "objects.csv").write_text("file,x0,y0,x1,y1\n0.png,6,6,18,18\n")
 
 
 @pytest.fixture
@@ -179,6 +231,37 @@ def test_a_command_line(line, place):
         assert not end.code  # the parser's, after help or a script
 
 
+@pytest.mark.parametrize("name", sorted(WRITTEN.keys() - TESTED))
+def test_a_benchmark(name, place, monkeypatch):
+    """Its runs of `airjax` are in this process, where data sets are small."""
+    line = WRITTEN[name].replace("RUN", "runs/digits") + " " + BENCHMARKS[name]
+    run, make = subprocess.run, airjax.data.make
+
+    def here(command, **options):
+        arguments = command[3:] if command[1:3] == ["-m", "airjax"] else command[1:]
+        if arguments[0] not in ("train", "predict") or "--help" in arguments:
+            return run(command, **options)
+        main([*arguments, "--steps", "2"] if arguments[0] == "train" else arguments)
+        return subprocess.CompletedProcess(command, 0)
+
+    def few(name, part, config, *rest):
+        config = dataclasses.replace(config, num_scenes=min(config.num_scenes, SCENES))
+        return make(name, part, config, *rest)
+
+    monkeypatch.setattr(subprocess, "run", here)
+    monkeypatch.setattr(airjax.data, "make", few)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = ROOT / "benchmarks" / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(script), *shlex.split(line)])
+    known = set(sys.modules)
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        for module in set(sys.modules) - known:
+            if (ROOT / "benchmarks" / f"{module}.py").exists():
+                del sys.modules[module]
+
+
 def remove(path: Path) -> None:
     """Removes a file or a folder of the same name: the line makes a new one."""
     if path.is_dir():
@@ -196,7 +279,6 @@ def snippets(text: str) -> list[str]:
 SNIPPETS = {page: found for page, text in TEXTS.items() if (found := snippets(text))}
 
 
-@pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")  # trackpy's
 @pytest.mark.parametrize("page", SNIPPETS)
 def test_snippets(page, place):
     """Those of a page have the same names."""

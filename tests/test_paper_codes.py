@@ -48,7 +48,7 @@ def test_the_whole_benchmark(nets, monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(paper_codes, "load_mnist", load_digits)
     args = paper_codes.Args(
-        seeds=1, labels=(60,), scenes=100, tested=20, steps=2, most=2, out=tmp_path
+        seeds=1, labels=(60,), scenes=100, tested=20, steps=2, most=2, most_images=2, out=tmp_path
     )
     paper_codes.main(args)
     first = capsys.readouterr().out

@@ -201,9 +201,7 @@ def test_ready_models_count_pictures_that_they_were_not_trained_on(
 
 
 @pytest.mark.slow
-def test_the_command_makes_a_model_that_reads_pictures_and_begins_a_training(
-    ready_models, here, monkeypatch, capsys
-):
+def test_the_command_makes_a_model_that_reads_pictures(ready_models, here, monkeypatch, capsys):
     monkeypatch.setattr(session, "NUM_PATHS", 1)  # takes less time
     ready_models.main(ready_models.Args("blobs", here / "made", number=12, steps=30))
     with pytest.raises(InputError, match="out must be a new folder"):

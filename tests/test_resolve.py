@@ -124,8 +124,8 @@ def test_a_folder_is_the_same_for_air_and_the_command_line(size, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"guide": "window"}, "guide must be attend with --crop: other guides"),
-        ({"background": "mean"}, "background must be none, local or lines with --crop: others"),
+        ({"guide": "window"}, "guide must be attend with crops: other guides"),
+        ({"background": "mean"}, "background must be none, local or lines with crops: others"),
     ],
 )
 def test_crops_need_programs_for_pictures_of_any_size(settings, message):

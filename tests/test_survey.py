@@ -16,6 +16,7 @@ from airjax.data.folder import load_folder, read_images
 from airjax.data.signal import without_background
 from airjax.data.survey import find_channel, sample, survey
 from airjax.data.working_scale import of_picture
+from airjax.errors import InputError
 from airjax.object_size import estimate
 from airjax.picture_config import PictureConfig
 from airjax.programs.untrained import untrained
@@ -310,3 +311,17 @@ def test_blank_pages_are_black_where_each_picture_has_its_own_polarity(tmp_path)
     found = load_folder(folder_of(pages, tmp_path / "a"), PictureConfig(crop=0), "all")
     assert found.survey.pictures.invert == "picture"
     assert np.median(found.parts[0].images, axis=(1, 2)).max() <= 10
+
+
+def test_whole_pictures_have_one_scale(tmp_path):
+    """Also where their objects differ so much in size that crops would have several."""
+    sizes = [8, 12, 24, 40, 60] * 2
+    pictures = [scene(i, (200, 200), 2, n) for i, n in enumerate(sizes)]
+    path = folder_of([np.round(255 * p).astype(np.uint8) for p in pictures], tmp_path / "in")
+    files = sorted(path.iterdir())
+    assert survey(files, PictureConfig()).pictures.scale == "picture"
+    whole = survey(files, PictureConfig(crop=0)).pictures
+    assert whole.crop == 0 and whole.scale != "picture"
+    assert len({read.image.shape for read in read_images(files, whole)}) == 1
+    with pytest.raises(InputError, match="scale must be a number with --crop 0"):
+        survey(files, PictureConfig(crop=0, scale="picture"))

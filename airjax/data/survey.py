@@ -161,6 +161,9 @@ def survey(
         size_matters: whether the size of objects, and what depends on it, is decided.
         contents: gives the bytes of files that are not of this machine.
         different: ratio of the quartiles of pictures' sizes from which each has its own scale.
+
+    Raises:
+        InputError: if none can be read, or if whole pictures would have scales of their own.
     """
     frames, coarse, shapes = sample(files, pictures.pages, contents)
     decisions: list[Decision] = []
@@ -206,7 +209,8 @@ def survey(
     if found is not None:  # of whole pictures
         area = max(map(math.prod, shapes))
         found = found._replace(most=max(found.most, round(found.density * area)))
-    if object_size is None and pictures.scale is None and pictures.size is None and found:
+    is_open = object_size is None and pictures.scale is None and pictures.size is None
+    if found is not None and is_open and pictures.crop != 0:  # whole pictures keep one size
         typical = [each.typical for f in frames if (each := sizes_in(f, pictures)) is not None]
         low, high = np.percentile(typical or [found.typical], [25, 75])
         if len(typical) >= FEW and high > different * low:
@@ -330,6 +334,9 @@ def with_sizes(
     if pictures.scale is None and size > WORKING[0]:
         pictures = replace(pictures, scale=round(WORKING[1] / size, 4))
     if pictures.scale == "picture":
+        if pictures.crop == 0:
+            rule = "must be a number with --crop 0: whole pictures have one size"
+            raise InputError("scale", rule, pictures.scale)
         crop = int(np.clip(round(side * WORKING[1]), LEAST_CROP, MOST_CROP))
         pictures = replace(pictures, crop=crop if pictures.crop is None else pictures.crop)
         decided("images", f"crops of {pictures.crop}", "--crop")

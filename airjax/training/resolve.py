@@ -17,6 +17,7 @@ from airjax.errors import InputError
 from airjax.object_size import MARGIN, fitted, pixels
 
 IN_CROPS = 0.1  # k
+WHOLE = "; --crop 0 trains on whole images"
 OTHER: dict[str, Any] = NamedData._field_defaults  # of data sets that are not in DATASETS
 
 
@@ -99,13 +100,13 @@ def resolved(
                 decisions.append(Decision("pixel sd", f"{sd:g}", "--likelihood-sd"))
     if config.pictures.crop:  # pictures of any size are read with these
         if model.guide != "attend":
-            rule = "must be attend with --crop: other guides read images of one size"
+            rule = f"must be attend with crops: other guides read images of one size{WHOLE}"
             raise InputError("guide", rule, model.guide)
         if model.compose != "add":
-            rule = "must be add with crops, which are read as sums; --crop 0 trains on whole images"
+            rule = f"must be add with crops, which are read as sums{WHOLE}"
             raise InputError("compose", rule, model.compose)
         if model.background != "none":
-            rule = "must be none, local or lines with --crop: others have the size of the images"
+            rule = f"must be none, local or lines with crops: others have the images' size{WHOLE}"
             raise InputError("background", rule, model.background)
     model = model.for_images(images.shape[1:])
     return replace(config, train=train, model=model), decisions
