@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning"),  # trackpy's
 ]
-SCENES = 64  # of a data set
+SCENES, FEW = 64, 12  # of a data set; of those of a benchmark
 SIDE = 64  # of a picture
 COPIES = ("OTHERS", "SCENES", "NEWPLACE", "pictures", "cells")  # of PICTURES
 # what needs several processes, devices or a server, and the test that runs it
@@ -51,8 +51,11 @@ TESTED = {
     "paper_counts": "test_paper_counts.py::test_a_training_is_scored_and_not_run_again",
     "paper_strokes": "test_omniglot.py::test_the_benchmark_trains_once_and_draws",
     "paper_three_d": "test_paper_three_d.py::test_the_command_prints_its_tables",
+    "scale": "test_scale.py::test_speedups_are_ideal_without_costs_and_end_with_them",
     "ready_models": "test_ready.py::test_the_command_makes_a_model_that_reads_pictures",
 }
+# these time what other tests run, and compile for minutes; they are not run here
+TIMES = {"gradient_variance", "start", "step_time", "streaming"}
 BENCHMARKS = {
     "calibration": "",
     "colloids": "",
@@ -61,15 +64,10 @@ BENCHMARKS = {
     "from_ready": "--sets cells --fresh 1 --begun 1 --every 100",
     "gpu": "--batches 4 --steps 1 --repeats 1 --train-steps 2 --every 1 --images 64 --side 64 "
     "--megabytes 1",
-    "gradient_variance": "--points 1 --draws 2 --batch-size 4",
     "pictures": "--flags '--background learned --likelihood-sd learned --crop 0'",
     "predict": "--images 64 --pyro-images 0 --repeats 1",
     "real_pictures": "--sets cells --no-tune",
-    "scale": "",
     "scoreboard": "--seeds 1",
-    "start": "--repeats 1",
-    "step_time": "--no-pyro --no-growth --repeats 1 --steps 1",
-    "streaming": "--number 64 --steps 1 --repeats 1",
     "time_to_accuracy": "--seeds 0 --steps 2 --every 1 --pyro-seconds 0",
 }
 # each script once, with the longest of its lines
@@ -231,7 +229,7 @@ def test_a_command_line(line, place):
         assert not end.code  # the parser's, after help or a script
 
 
-@pytest.mark.parametrize("name", sorted(WRITTEN.keys() - TESTED))
+@pytest.mark.parametrize("name", sorted(WRITTEN.keys() - TESTED.keys() - TIMES))
 def test_a_benchmark(name, place, monkeypatch):
     """Its runs of `airjax` are in this process, where data sets are small."""
     line = WRITTEN[name].replace("RUN", "runs/digits") + " " + BENCHMARKS[name]
@@ -245,7 +243,7 @@ def test_a_benchmark(name, place, monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     def few(name, part, config, *rest):
-        config = dataclasses.replace(config, num_scenes=min(config.num_scenes, SCENES))
+        config = dataclasses.replace(config, num_scenes=min(config.num_scenes, FEW))
         return make(name, part, config, *rest)
 
     monkeypatch.setattr(subprocess, "run", here)
