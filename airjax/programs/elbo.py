@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro import handlers
 from numpyro.infer.elbo import ELBO
@@ -171,18 +172,19 @@ def counts_on_a_path(
     objects = {f"y_{t}": full[f"y_{t}"]["value"] for t in range(steps) if f"y_{t}" in full}
     once = {site["name"] for t in range(steps) for site in _step_sites(full, t)}
 
-    def log_p_rest(n: int) -> Float[Array, " N"]:
-        """log p(n) and the likelihood, under the count n."""
-        count = {f"z_pres_{t}": jnp.full(p.shape[1:], float(t < n)) for t in range(steps)}
+    @jax.jit  # traced once, not once for each count
+    def log_p_rest(on: Float[Array, " T"]) -> Float[Array, " N"]:
+        """log p(n) and the likelihood, where the first n steps are on."""
+        count = {f"z_pres_{t}": jnp.full(p.shape[1:], on[t]) for t in range(steps)}
         replay = _trace(handlers.substitute(model, {**values, **objects, **count}), *args, **kwargs)
         sites = (site for name, site in replay.items() if name not in once)
         return _log_prob(*(site for site in sites if site["type"] == "sample"))
 
     # not vmapped: with constant counts, XLA turns the canvases into running sums
-    log_p_rests = jnp.stack([log_p_rest(n) for n in range(steps + 1)])
-    on = jnp.tri(steps + 1, steps, -1)  # row n: the first n steps are on
+    counts = np.tri(steps + 1, steps, -1)  # row n: the first n steps are on
+    log_p_rests = jnp.stack([log_p_rest(on) for on in counts])
     scale = jnp.asarray(1.0 if q["z_pres_0"]["scale"] is None else q["z_pres_0"]["scale"])
-    return log_count_probs(p), log_p_rests + on @ (log_p_z - log_q_z), scale
+    return log_count_probs(p), log_p_rests + counts @ (log_p_z - log_q_z), scale
 
 
 def _score_loss(
