@@ -24,6 +24,7 @@ LEAST = 0.03  # contrast of a blob, of white
 FAINT = 0.05  # blobs with a smaller share of the weight of the strongest ones are left out
 BLOB = 0.6  # components are objects if they are this large beside a blob
 ALIKE = 1.35  # ratio of sizes that are alike
+SMALLEST = 2  # pixels of an object
 SPECK = 3  # pixels; smaller parts, on both sides, are not objects
 # side of a window at the prior's mean scale, in sides of a typical object
 MARGIN = 1.3
@@ -290,8 +291,8 @@ def for_objects(
         InputError: if such objects do not fit the images.
     """
     smaller = min(image_size)
-    if not 2 <= size <= smaller:
-        rule = f"must be 2 to {smaller} pixels, the images' smaller side"
+    if not SMALLEST <= size <= smaller:
+        rule = f"must be {SMALLEST} to {smaller} pixels, the images' smaller side"
         raise InputError("object_size", rule, size)
     mean = round(smaller / (margin * size), 3)
     window = int(np.clip(round(margin * size), WINDOWS[0], min(WINDOWS[1], smaller)))

@@ -92,7 +92,7 @@ def test_more_objects_than_there_is_room_for_are_reported(monkeypatch, capsys):
     model, guide = a_reader()
     found = blocks.find(model, guide, a_picture(apart(60, (120, 120), 8), (120, 120)))
     assert found.number <= 32
-    assert "1 parts of a picture have 32 objects or more" in capsys.readouterr().err
+    assert "1 part of a picture has 32 objects or more" in capsys.readouterr().err
 
 
 def test_windows_are_drawn_where_they_are_said_to_be():

@@ -85,6 +85,11 @@ def test_the_level_is_the_root_mean_square_of_the_median():
     ("images", "config", "flag"),
     [
         (noisy(squares()[0]), Config(model=ModelConfig(background="none")), "--background mean"),
+        (
+            noisy(squares()[0]),
+            Config(model=ModelConfig(background="none"), pictures=PictureConfig(crop=40)),
+            "--background local (",
+        ),
         (squares(side=120)[0], Config(), "--crop 32"),
         (squares(side=32)[0], Config(model=ModelConfig(scale_prior_mean=1.2)), "--object-size 8"),
         (

@@ -325,3 +325,20 @@ def test_whole_pictures_have_one_scale(tmp_path):
     assert len({read.image.shape for read in read_images(files, whole)}) == 1
     with pytest.raises(InputError, match="scale must be a number with --crop 0"):
         survey(files, PictureConfig(crop=0, scale="picture"))
+
+
+def test_sizes_and_crops_that_do_not_fit_name_their_rule(tmp_path):
+    folder = folder_of([np.round(255 * s).astype(np.uint8) for s in SCENES], tmp_path / "scenes")
+    files = sorted(folder.iterdir())
+    side = min(SCENES[0].shape)
+    for size in (1.0, side + 1.0):
+        with pytest.raises(InputError, match=f"object_size must be 2 to {side} pixels"):
+            survey(files, PictureConfig(), object_size=size)
+    least = int(np.ceil(survey(files, PictureConfig()).sizes.typical))
+    for crop in (least - 1, least):
+        settings = PictureConfig(crop=crop)
+        if crop < least:
+            with pytest.raises(InputError, match=f"crop must be at least {least}, .*--object-size"):
+                survey(files, settings)
+        else:
+            assert survey(files, settings).pictures.crop == crop

@@ -41,7 +41,7 @@ from airjax.data.signal import channel as channel_of
 from airjax.data.working_scale import OBJECTS, WORKING, middle, of_picture, sizes_in
 from airjax.detail import Detail, of_objects
 from airjax.errors import InputError
-from airjax.object_size import Sizes, noise, sizes
+from airjax.object_size import SMALLEST, Sizes, noise, sizes
 from airjax.picture_config import PictureConfig
 
 SAMPLED = 20  # pictures that decide
@@ -163,9 +163,14 @@ def survey(
         different: ratio of the quartiles of pictures' sizes from which each has its own scale.
 
     Raises:
-        InputError: if none can be read, or if whole pictures would have scales of their own.
+        InputError: if none can be read, the size of objects is none in these pictures, crops are
+            smaller than an object, or whole pictures would have scales of their own.
     """
     frames, coarse, shapes = sample(files, pictures.pages, contents)
+    side = max(map(min, shapes))
+    if object_size is not None and not SMALLEST <= object_size <= side:
+        rule = f"must be {SMALLEST} to {side} pixels, the smaller side of the largest picture"
+        raise InputError("object_size", rule, object_size)
     decisions: list[Decision] = []
 
     def decided(what: str, value: object, flag: str) -> None:
@@ -338,12 +343,14 @@ def with_sizes(
             rule = "must be a number with --crop 0: whole pictures have one size"
             raise InputError("scale", rule, pictures.scale)
         crop = int(np.clip(round(side * WORKING[1]), LEAST_CROP, MOST_CROP))
+        _check_crop(pictures, WORKING[1])
         pictures = replace(pictures, crop=crop if pictures.crop is None else pictures.crop)
         decided("images", f"crops of {pictures.crop}", "--crop")
         return pictures
     scale = 1.0 if pictures.scale is None else pictures.scale
     if scale != 1.0:
         decided("working scale", f"{scale:.3g} (objects of {size * scale:.0f} pixels)", "--scale")
+    _check_crop(pictures, size * scale)
     if pictures.crop is None:
         smaller = int(min(map(min, shapes)) * scale)
         crop = int(np.clip(round(side * size * scale), LEAST_CROP, MOST_CROP))
@@ -351,6 +358,15 @@ def with_sizes(
         pictures = replace(pictures, crop=min(crop, smaller) if wide else 0)
     decided("images", f"crops of {pictures.crop}" if pictures.crop else "whole pictures", "--crop")
     return pictures
+
+
+def _check_crop(pictures: PictureConfig, size: float) -> None:
+    """No crop that is given is smaller than an object, whose size is in pixels of the crop."""
+    if pictures.crop and not pictures.anew and pictures.crop < size:
+        rule = (
+            f"must be at least {math.ceil(size)}, the size of an object; --object-size changes it"
+        )
+        raise InputError("crop", rule, pictures.crop)
 
 
 def _thinned(frame: Frame) -> Frame:

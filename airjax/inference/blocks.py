@@ -127,8 +127,8 @@ def _joined(parts: list[tuple[Objects, bool]], room: int) -> Objects:
     """The objects of the blocks of a picture."""
     full = sum(is_full for _, is_full in parts)
     if full:
-        report(f"{full} parts of a picture have {room} objects or more; not all were counted",
-               to_stderr=True)  # fmt: skip
+        parts_have = "1 part of a picture has" if full == 1 else f"{full} parts of a picture have"
+        report(f"{parts_have} {room} objects or more; not all were counted", to_stderr=True)
     rows = {name: np.concatenate([getattr(each, name) for each, _ in parts]) for name in PER_OBJECT}
     boxes = rows["tight_boxes"]
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))

@@ -142,6 +142,7 @@ def remedy(config: Config, images: UInt8[np.ndarray, "N H W *C"]) -> str:
     model, smaller = config.model, min(images.shape[1:3])
     if model.background == "none":
         suits, what = background.look(images)
+        suits = "local" if suits != "none" and config.pictures.crop else suits
         if suits != "none":
             return f"--background {suits} (the background of these images is not black: {what})"
     size = object_size.estimate(images)
