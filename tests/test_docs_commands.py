@@ -1,6 +1,6 @@
 """The documentation's command lines, benchmarks and snippets are run, in a folder that has what
-they name. Trainings have two steps, and data sets few scenes of few objects. (test_docs.py has what
-takes no time.)"""
+they name. Trainings have two steps, data sets few scenes of few objects, and pictures few crops.
+(test_docs.py has what takes no time.)"""
 
 import dataclasses
 import json
@@ -24,13 +24,14 @@ from test_stream import write_records
 import airjax.data
 from airjax.cli.main import main
 from airjax.config import Config, TrainConfig
+from airjax.data import crops
 from airjax.training.session import Session
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning"),  # trackpy's
 ]
-SCENES, FEW = 64, 12  # of a data set; of those of a benchmark
+SCENES, FEW = 64, 12  # of a data set, and crops; of those of a benchmark
 SIDE = 64  # of a picture
 COPIES = ("OTHERS", "SCENES", "NEWPLACE", "pictures", "cells")  # of PICTURES
 # what needs several processes, devices or a server, and the test that runs it
@@ -128,7 +129,7 @@ def write_weights(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with what the commands name, while data sets have few scenes."""
+    """A folder with what the commands name, while there are few scenes and crops."""
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         for name, known in airjax.data.DATASETS.items():
@@ -136,6 +137,8 @@ def world(tmp_path_factory):
             few = dataclasses.replace(known.scenes, num_scenes=SCENES, counts=counts)
             patch.setitem(airjax.data.DATASETS, name, known._replace(scenes=few))
         patch.setattr(airjax.data, "NUM_TEST", SCENES)
+        for part in crops.CROPS:
+            patch.setitem(crops.CROPS, part, SCENES)
         patch.chdir(folder)
         furnish()
         yield folder
