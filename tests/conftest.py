@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]):
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
     """Each compiled program holds memory maps, whose number a process has a limit of (65,530 on
-    Linux): past it, XLA crashes. A third of them is 4 GiB of memory."""
+    Linux): past it, XLA crashes. With a third of them, memory is 5 GiB."""
     yield
     maps = Path("/proc/self/maps")
     if not maps.exists() or len(maps.read_bytes().splitlines()) > 20_000:
